@@ -1,0 +1,104 @@
+//! Administering topics and groups of one broker.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::AdminError;
+use crate::name::{GroupName, TopicName, TopicPartition};
+
+/// A topic to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: TopicName,
+    /// How many partitions, at least 1.
+    pub partitions: u32,
+    /// Kafka only; `None` is the broker's default.
+    pub replication_factor: Option<u32>,
+    /// Records older than this may go; `None` is the broker's default.
+    pub retention: Option<Duration>,
+    /// Oldest records may go while a partition holds more bytes than this.
+    pub retention_bytes: Option<u64>,
+}
+
+impl TopicSpec {
+    /// A topic of so many partitions with the broker's defaults.
+    pub fn new(name: TopicName, partitions: u32) -> Self {
+        Self { name, partitions, replication_factor: None, retention: None, retention_bytes: None }
+    }
+}
+
+/// A topic that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: TopicName,
+    /// Changes when a topic of the same name is deleted and made again.
+    pub id: String,
+    /// How many partitions.
+    pub partitions: u32,
+    /// Records that can still be read, over all partitions; an upper bound
+    /// where positions have holes.
+    pub records: u64,
+}
+
+/// Where a group stands in one partition, seen from the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// All before it is settled; the oldest position for a group that has none.
+    pub settled_position: u64,
+    /// The position that the next record will get.
+    pub end_position: u64,
+    /// How many are settled beyond the settled position.
+    pub settled_beyond: u64,
+}
+
+impl PartitionLag {
+    /// Records that are not settled.
+    pub fn lag(&self) -> u64 {
+        self.end_position
+            .saturating_sub(self.settled_position)
+            .saturating_sub(self.settled_beyond)
+    }
+}
+
+/// A group and its position in every partition of the topics that it has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Its name.
+    pub name: GroupName,
+    /// By topic and partition.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// Administers one broker. Duties:
+///
+/// M1. Making a topic that is there with the same number of partitions succeeds
+///     and changes nothing; with another number it is `AlreadyExists`.
+/// M2. When `create_topic` returns, appends to the topic are not refused as
+///     `TopicNotFound`.
+/// M3. `list_topics` leaves out the broker's own topics.
+/// M4. Lag counts what is committed: it never says less than is unsettled.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// Makes a topic.
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<TopicDescription, AdminError>;
+
+    /// Deletes a topic and its records.
+    async fn delete_topic(&self, name: &TopicName) -> Result<(), AdminError>;
+
+    /// All topics, by name.
+    async fn list_topics(&self) -> Result<Vec<TopicDescription>, AdminError>;
+
+    /// One topic.
+    async fn describe_topic(&self, name: &TopicName) -> Result<TopicDescription, AdminError>;
+
+    /// All groups, by name.
+    async fn list_groups(&self) -> Result<Vec<GroupName>, AdminError>;
+
+    /// One group.
+    async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, AdminError>;
+}

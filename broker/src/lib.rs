@@ -1,0 +1,26 @@
+//! One seam over every kind of broker.
+//!
+//! Module map, from the seam to what implements it:
+//! - [`name`]: names of regions, brokers, topics and groups, checked once.
+//! - [`seam`]: the [`Broker`] trait, what a broker is and can do.
+//! - [`append`]: the [`Appender`] trait: admit, then commit.
+//! - [`read`]: the [`Reader`] and [`Settler`] traits: claims, settlement, release.
+//! - [`admin`]: the [`Admin`] trait: topics, groups, lag.
+//! - [`error`]: typed errors of each operation.
+//! - `adapters`: the only place that names a broker's client library.
+//!
+//! Nothing here knows of gateways, rules or links.
+
+pub mod admin;
+pub mod append;
+pub mod error;
+pub mod name;
+pub mod read;
+pub mod seam;
+
+pub use admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
+pub use append::{Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord};
+pub use error::{AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind, SettleError, Stored};
+pub use name::{BrokerName, GroupName, NameError, RegionName, TopicName, TopicPartition};
+pub use read::{Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord, Reader, ReaderOptions, ReaderState, Settler, StartPosition};
+pub use seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};
