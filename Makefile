@@ -1,0 +1,46 @@
+# Thin: each target is a line or two over cargo and the scripts in deploy/. `make` lists the targets.
+BROKERS ?= embedded
+DURATION ?= 20s
+FUZZ_SECONDS ?= 30
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo demo-embedded demo-kafka test bench lint fuzz services-up services-down packages clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: demo-$(BROKERS) ## two regions under load: BROKERS=embedded|kafka DURATION=20s
+
+demo-embedded: packages
+	cargo build --release --locked -p meridian-cli --bin meridian
+	$(TARGET_DIR)/release/meridian dev --demo --duration $(DURATION)
+
+demo-kafka: packages services-up
+	cargo build --release --locked -p meridian-cli --bin meridian
+	DURATION=$(DURATION) CARGO_TARGET_DIR=$(TARGET_DIR) deploy/local/demo-kafka
+
+test: ## every test, against real brokers that it starts and stops
+	deploy/test
+
+bench: packages services-up ## the tables of docs/performance.md; leaves the clusters running
+	cargo run --release -p meridian-bench --locked -- all
+
+lint: ## format, clippy, docs, dependencies and wire contracts
+	deploy/lint
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (30)
+	deploy/fuzz $(FUZZ_SECONDS)
+
+services-up: packages ## start the two local Kafka clusters
+	deploy/local/services-up
+
+services-down: ## stop them; their records stay
+	deploy/local/services-down
+
+packages:
+	@deploy/local/install-packages
+
+clean: services-down ## remove what was built, fetched and recorded
+	cargo clean
+	rm -rf $(or $(MERIDIAN_BUILD_DIR),build)
