@@ -7,6 +7,8 @@
 //! - [`read`]: the [`Reader`] and [`Settler`] traits: claims, settlement, release.
 //! - [`admin`]: the [`Admin`] trait: topics, groups, lag.
 //! - [`error`]: typed errors of each operation.
+//! - [`frontier`]: what is settled in one partition, pure.
+//! - [`ledger`]: what one reader holds and what became of it, pure.
 //! - `adapters`: the only place that names a broker's client library.
 //!
 //! Nothing here knows of gateways, rules or links.
@@ -14,13 +16,27 @@
 pub mod admin;
 pub mod append;
 pub mod error;
+pub mod frontier;
+pub mod ledger;
 pub mod name;
 pub mod read;
 pub mod seam;
 
 pub use admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
-pub use append::{Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord};
-pub use error::{AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind, SettleError, Stored};
+pub use append::{
+    Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord,
+};
+pub use error::{
+    AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind,
+    SettleError, Stored,
+};
+pub use frontier::Frontier;
+pub use ledger::{Ledger, Observed, PendingCommit};
 pub use name::{BrokerName, GroupName, NameError, RegionName, TopicName, TopicPartition};
-pub use read::{Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord, Reader, ReaderOptions, ReaderState, Settler, StartPosition};
-pub use seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};
+pub use read::{
+    Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord,
+    Reader, ReaderOptions, ReaderState, Settler, StartPosition,
+};
+pub use seam::{
+    Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability,
+};
