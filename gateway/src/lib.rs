@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The gateway of one region: takes events in over gRPC, routes them by the
+//! operator's rules onto the region's brokers, and serves fleets of workers.
+//!
+//! Module map, in the way of the data:
+//! - [`ingress`]: PublisherService, unary and streamed.
+//! - [`admission`]: bounds on requests and bytes in flight.
+//! - [`routing`]: the operator's rules: read, compiled, swapped whole, explained.
+//! - [`publishing`]: one batch from encoded events to outcomes; forwarding to
+//!   the gateway of another region.
+//! - [`subscription`], [`dispatch`], [`settlement`]: deliveries to workers.
+//! - [`admin`]: RoutingService, OperationsService, health.
+//!
+//! Beside the way of the data:
+//! - [`config`]: the process's one file.
+//! - [`brokers`]: the region's brokers by name.
+//! - [`fault`]: the one table of fault codes and what they become on the wire.
+//! - [`metrics`]: every metric of this crate.
+//! - [`server`]: listeners and connections of both ports.
+//! - [`app`]: the composition root, start to shutdown.
+
+pub mod brokers;
+pub mod config;
+pub mod dispatch;
+pub mod settlement;
+pub mod subscription;
+
+pub use brokers::Brokers;

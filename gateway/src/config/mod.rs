@@ -1,0 +1,1 @@
+//! The gateway's one configuration file, read into valid options.
