@@ -8,7 +8,9 @@
 //! - [`admin`]: the [`Admin`] trait: topics, groups, lag.
 //! - [`error`]: typed errors of each operation.
 //! - [`frontier`]: what is settled in one partition, pure.
+//! - [`metadata`]: a frontier as the text that is stored with a group's position.
 //! - [`ledger`]: what one reader holds and what became of it, pure.
+//! - [`partitioner`]: the partition of a key, as Kafka's Java client has it.
 //! - `adapters`: the only place that names a broker's client library.
 //!
 //! Nothing here knows of gateways, rules or links.
@@ -18,7 +20,9 @@ pub mod append;
 pub mod error;
 pub mod frontier;
 pub mod ledger;
+pub mod metadata;
 pub mod name;
+pub mod partitioner;
 pub mod read;
 pub mod seam;
 
