@@ -1,0 +1,23 @@
+//! Events to records and back.
+//!
+//! Module map:
+//! - `choice`: the bindings by name, and how a record's own is told.
+//! - `kafka_binary`: attributes as `ce_*` headers, the data as value.
+//! - `protobuf`: the encoded event as value.
+//! - `json`: reading events in the JSON format.
+//! - `header`: writing headers from one buffer a record.
+//! - `provenance`: the stamps of a record, without the event.
+//! - `error`: why a record is no event.
+
+mod choice;
+mod error;
+mod header;
+mod json;
+mod kafka_binary;
+mod protobuf;
+mod provenance;
+
+pub use choice::Binding;
+pub use error::{JsonFault, UnbindError};
+pub use header::{CONTENT_TYPE, HEADER_PREFIX, HOPS_HEADER};
+pub use provenance::{Provenance, record_provenance, restamp};
