@@ -1,0 +1,117 @@
+//! What users implement, and what a handler's result means.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::worker::Delivery;
+
+/// What becomes of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done.
+    Accept,
+    /// Not done: deliver it again, after the delay.
+    Release {
+        /// The least time before it comes again.
+        delay: Duration,
+        /// Why, for operators and the dead letter.
+        reason: String,
+    },
+    /// Never again: to the dead-letter topic.
+    Reject {
+        /// Why, for operators and the dead letter.
+        reason: String,
+    },
+}
+
+/// A result that says what becomes of the delivery.
+///
+/// `()` and `Ok` accept. An `Err` releases with a delay that doubles with each
+/// attempt, from one second to a minute; the server's maximum of attempts then
+/// ends in the dead-letter topic.
+pub trait IntoSettlement {
+    /// The settlement of a delivery that came for the `attempt`th time.
+    fn into_settlement(self, attempt: u32) -> Settlement;
+}
+
+impl IntoSettlement for Settlement {
+    fn into_settlement(self, _attempt: u32) -> Settlement {
+        self
+    }
+}
+
+impl IntoSettlement for () {
+    fn into_settlement(self, _attempt: u32) -> Settlement {
+        Settlement::Accept
+    }
+}
+
+impl<E: Display> IntoSettlement for Result<(), E> {
+    fn into_settlement(self, attempt: u32) -> Settlement {
+        match self {
+            Ok(()) => Settlement::Accept,
+            Err(error) => Settlement::Release {
+                delay: retry_delay(attempt),
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+fn retry_delay(attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(16);
+    FIRST_RETRY
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_RETRY)
+}
+
+/// Handles deliveries. Any `Fn(Delivery) -> Future` whose output says what
+/// becomes of the delivery is a handler.
+///
+/// A handler may be called again with an event that it has seen: after a lost
+/// lease, a crash, or a publish of unknown outcome. A handler that panics
+/// releases its delivery.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one delivery.
+    fn handle(&self, delivery: Delivery) -> impl Future<Output = Settlement> + Send;
+}
+
+impl<F, R, O> Handler for F
+where
+    F: Fn(Delivery) -> R + Send + Sync + 'static,
+    R: Future<Output = O> + Send,
+    O: IntoSettlement,
+{
+    async fn handle(&self, delivery: Delivery) -> Settlement {
+        let attempt = delivery.attempt();
+        self(delivery).await.into_settlement(attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_releases_with_a_growing_delay() {
+        let settle = |attempt| Err::<(), _>("no stock").into_settlement(attempt);
+        let delay = |attempt| match settle(attempt) {
+            Settlement::Release { delay, reason } => {
+                assert_eq!(reason, "no stock");
+                delay.as_secs()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([delay(1), delay(2), delay(4), delay(40)], [1, 2, 8, 60]);
+    }
+
+    #[test]
+    fn nothing_and_ok_accept() {
+        assert_eq!(().into_settlement(1), Settlement::Accept);
+        assert_eq!(Ok::<(), String>(()).into_settlement(3), Settlement::Accept);
+    }
+}
