@@ -1,4 +1,5 @@
-//! Bounded exponential backoff with jitter. It counts delays; it does not sleep, and how often to try is the caller's bound.
+//! Bounded exponential backoff with jitter. It counts delays; it does not sleep, and how often to try is the caller's
+//! bound.
 //!
 //! The ceiling of attempt n is `min(maximum, initial * multiplier^n)`, and the delay is drawn evenly from the top
 //! `jitter` share of it: `jitter` 1.0 is "full jitter" (0 to the ceiling), 0.5 is "equal jitter" (half to all of it),

@@ -1,4 +1,5 @@
-//! A budget of bytes in flight, shared by all who take from it. What happens to a refused request is the caller's choice.
+//! A budget of bytes in flight, shared by all who take from it. What happens to a refused request is the caller's
+//! choice.
 //!
 //! What holds: the permits out never exceed the budget; waiting is first come, first served, so a large request is not
 //! starved by small ones; the number of those who wait is bounded; a request that could never fit is refused at once; a

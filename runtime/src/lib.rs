@@ -1,8 +1,9 @@
 //! Process plumbing shared by the gateway, the replicator, the brokers and the command line: configuration,
 //! telemetry, health, shutdown, tasks, time. It knows no domain: no event, topic, broker or rule has a name here.
 //!
-//! What holds: nothing here reads the environment, the clock or a source of randomness by itself, except at the
-//! edges that say so ([`SystemClock`], [`TerminationSignals`], [`init_tracing`], the process metrics). Everything has a bound.
+//! What holds: nothing here reads the environment, the clock or a source of randomness by itself, except at the edges
+//! that say so ([`SystemClock`], [`TerminationSignals`], [`init_tracing`], the process metrics). Everything has a
+//! bound.
 
 pub mod admin_http;
 pub mod backoff;
@@ -34,6 +35,7 @@ pub use shutdown::{
 pub use signal::{TerminationSignal, TerminationSignals};
 pub use socket::{BindError, bind, set_no_delay};
 pub use tasks::{
-    FailurePolicy, JoinReport, SpawnRefused, TaskError, TaskFailure, TaskOutput, Tasks,
+    FailurePolicy, JoinReport, SpawnRefused, TaskError, TaskFailure, TaskFailureKind, TaskOutput,
+    Tasks,
 };
 pub use telemetry::{LogFormat, LogOptions, TelemetryError, init_tracing};

@@ -1,5 +1,5 @@
-//! The metrics of one process, in a registry that is handed around. There is no global recorder: two gateways in one process
-//! keep two registries. Which metrics exist is for each crate to say, in its own `metrics.rs`.
+//! The metrics of one process, in a registry that is handed around. There is no global recorder: two gateways in one
+//! process keep two registries. Which metrics exist is for each crate to say, in its own `metrics.rs`.
 //!
 //! What holds: a name is registered once, and well formed; a family whose labels come from outside is registered with a
 //! bound on its label sets. Names carry their unit; counters get `_total` from the encoder and must not bring it.
@@ -21,7 +21,8 @@ use prometheus_client::registry::{Metric, Registry};
 
 pub use bounded_family::{BoundedFamily, OVERFLOW};
 
-/// The bucket bounds that OpenTelemetry advises for latencies, in seconds (semantic conventions, `http.server.request.duration`).
+/// The bucket bounds that OpenTelemetry advises for latencies, in seconds (semantic conventions,
+/// `http.server.request.duration`).
 pub const LATENCY_BUCKETS_SECONDS: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
@@ -82,7 +83,7 @@ impl Metrics {
         let overflowed = Family::default();
         registry.register(
             OVERFLOWED_NAME,
-            "Uses of label sets that were folded into the overflow label set of their family, for the family's limit was reached",
+            "Uses of label sets that found no room in their family and were folded into its overflow label set",
             overflowed.clone(),
         );
         let names = HashSet::from([OVERFLOWED_NAME.to_owned()]);
@@ -160,8 +161,8 @@ impl Metrics {
         root.register("meridian_build", "What is running", Info::new(labels))
     }
 
-    /// Registers the metrics of the process, read from `/proc/self` at each scrape: memory, open files, threads, processor time.
-    /// What cannot be read is left out.
+    /// Registers the metrics of the process, read from `/proc/self` at each scrape: memory, open files, threads,
+    /// processor time. What cannot be read is left out.
     pub fn register_process(&self) -> Result<(), RegisterError> {
         let mut state = self.shared.lock();
         for name in process::NAMES {
@@ -236,119 +237,4 @@ fn fault_of_name(name: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn metrics() -> Metrics {
-        Metrics::new([("region", "us-east")])
-    }
-
-    #[test]
-    fn names_get_their_prefixes_and_every_line_the_labels() {
-        let metrics = metrics();
-        let published = Counter::<u64>::default();
-        let gateway = metrics.sub_registry("meridian").sub_registry("gateway");
-        gateway
-            .register("published_events", "Events published", published.clone())
-            .unwrap();
-        published.inc_by(3);
-        let text = metrics.encode().unwrap();
-        assert!(
-            text.contains("\nmeridian_gateway_published_events_total{region=\"us-east\"} 3\n"),
-            "{text}"
-        );
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn names_are_checked_and_taken_once() {
-        let metrics = metrics();
-        let register = |name: &str| metrics.register(name, "x", Counter::<u64>::default());
-        register("events").unwrap();
-        assert_eq!(
-            register("events"),
-            Err(RegisterError::Duplicate {
-                name: "events".to_owned()
-            })
-        );
-        for name in ["", "9events", "Events", "events-x", "events_total", "_x"] {
-            assert!(
-                matches!(register(name), Err(RegisterError::InvalidName { .. })),
-                "{name}"
-            );
-        }
-        let elsewhere = metrics.sub_registry("gateway");
-        elsewhere
-            .register("events", "x", Counter::<u64>::default())
-            .unwrap();
-    }
-
-    #[test]
-    fn two_registries_know_nothing_of_each_other() {
-        let (first, second) = (metrics(), metrics());
-        first
-            .register("events", "x", Counter::<u64>::default())
-            .unwrap();
-        second
-            .register("events", "x", Counter::<u64>::default())
-            .unwrap();
-    }
-
-    #[test]
-    fn latencies_land_in_the_buckets_of_opentelemetry() {
-        let metrics = metrics();
-        let latency = latency_histogram();
-        metrics
-            .register("latency_seconds", "x", latency.clone())
-            .unwrap();
-        latency.observe(0.06);
-        let text = metrics.encode().unwrap();
-        assert!(
-            text.contains("latency_seconds_bucket{le=\"0.05\",region=\"us-east\"} 0"),
-            "{text}"
-        );
-        assert!(
-            text.contains("latency_seconds_bucket{le=\"0.075\",region=\"us-east\"} 1"),
-            "{text}"
-        );
-        assert_eq!(text.matches("latency_seconds_bucket{").count(), 17); // 16 and +Inf
-    }
-
-    #[test]
-    fn the_build_is_told() {
-        let metrics = metrics();
-        metrics
-            .sub_registry("x")
-            .register_build_info("0.1.0", "abc\"\n")
-            .unwrap();
-        let text = metrics.encode().unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("meridian_build_info{"))
-            .unwrap();
-        assert!(
-            line.contains("version=\"0.1.0\"") && line.ends_with("} 1"),
-            "{line}"
-        );
-        assert!(line.contains("revision=\"abc\\\"\\n\""), "{line}");
-    }
-
-    #[test]
-    fn the_process_is_measured() {
-        let metrics = metrics();
-        metrics.register_process().unwrap();
-        let text = metrics.encode().unwrap();
-        let value = |name: &str| -> f64 {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(&format!("{name}{{")))
-                .unwrap();
-            line.rsplit(' ').next().unwrap().parse().unwrap()
-        };
-        assert!(value("process_resident_memory_bytes") > 100_000.0);
-        assert!(value("process_open_fds") >= 3.0);
-        assert!(value("process_threads") >= 1.0);
-        assert!(value("process_cpu_seconds_total") >= 0.0);
-        assert!(metrics.register_process().is_err());
-    }
-}
+mod tests;

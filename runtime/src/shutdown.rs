@@ -1,5 +1,5 @@
-//! Stopping in order: a signal that all parts can wait for, and a plan of named phases run one after the other under one
-//! deadline. What the phases do, and what makes the signal fire, is the caller's business.
+//! Stopping in order: a signal that all parts can wait for, and a plan of named phases run one after the other under
+//! one deadline. What the phases do, and what makes the signal fire, is the caller's business.
 //!
 //! What holds: the signal fires only when [`Shutdown::trigger`] is called, never because something was dropped; every
 //! phase of a plan runs even when an earlier one hangs or panics. After the deadline a phase is still polled once, so
@@ -53,7 +53,7 @@ impl ShutdownSignal {
     }
 
     /// The same as a future that owns what it needs, for servers that take one.
-    pub fn into_future(self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn requested_owned(self) -> impl Future<Output = ()> + Send + 'static {
         self.token.cancelled_owned()
     }
 
@@ -198,7 +198,7 @@ mod tests {
         assert!(signal.requested().now_or_never().is_none());
         shutdown.trigger();
         assert!(signal.is_requested() && child.is_cancelled());
-        signal.clone().into_future().await;
+        signal.clone().requested_owned().await;
 
         let orphan = Shutdown::new().signal();
         assert!(!orphan.is_requested());

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT as a future. What to do at the first, and that the second means at once, is the caller's business.
+//! SIGTERM and SIGINT as a future. What to do at the first, and that the second means at once, is the caller's
+//! business.
 //!
 //! What holds: from [`TerminationSignals::listen`] on, these signals no longer kill the process by themselves.
 
@@ -49,5 +50,20 @@ impl TerminationSignals {
             // Tokio's signal streams do not end while the runtime runs.
             else => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal as Sent, getpid, kill_process};
+
+    #[tokio::test]
+    async fn both_signals_are_told_apart_and_neither_kills() {
+        let mut signals = TerminationSignals::listen().unwrap();
+        kill_process(getpid(), Sent::INT).unwrap();
+        assert_eq!(signals.next().await, TerminationSignal::Interrupt);
+        kill_process(getpid(), Sent::TERM).unwrap();
+        assert_eq!(signals.next().await.to_string(), "SIGTERM");
     }
 }

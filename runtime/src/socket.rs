@@ -1,7 +1,7 @@
 //! Binding a listener, with errors that tell an operator what to do. Serving and accepting is the caller's business.
 //!
-//! What holds: an address is bound with `SO_REUSEADDR`, so that a restarted process need not wait for old connections to
-//! be forgotten, and never with `SO_REUSEPORT`, so that two processes cannot share it unnoticed.
+//! What holds: an address is bound with `SO_REUSEADDR`, so that a restarted process need not wait for old connections
+//! to be forgotten, and never with `SO_REUSEPORT`, so that two processes cannot share it unnoticed.
 
 use std::io;
 use std::net::SocketAddr;

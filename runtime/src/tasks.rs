@@ -1,5 +1,6 @@
-//! A named, bounded set of spawned tasks. Each has a policy for its failure; stopping the process when one says so is left
-//! to whoever waits for [`Tasks::stop_requested`]. A task is never restarted here: one that must live on loops by itself.
+//! A named, bounded set of spawned tasks. Each has a policy for its failure; stopping the process when one says so is
+//! left to whoever waits for [`Tasks::stop_requested`]. A task is never restarted here: one that must live on loops
+//! by itself.
 //!
 //! What holds: no panic and no error is swallowed, both are logged with the task's name and counted; no more tasks run
 //! than the limit; a task's slot is free again when its future is gone, however it went.
@@ -31,14 +32,32 @@ pub enum FailurePolicy {
     LogOnly,
 }
 
+/// How a task failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskFailureKind {
+    /// It panicked.
+    Panicked,
+    /// It gave an error.
+    Failed,
+}
+
+impl fmt::Display for TaskFailureKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Panicked => "panicked",
+            Self::Failed => "failed",
+        })
+    }
+}
+
 /// A failure of a task.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("task `{task}` {how}: {message}")]
+#[error("task `{task}` {kind}: {message}")]
 pub struct TaskFailure {
     /// The name of the task.
     pub task: String,
-    /// `panicked` or `failed`.
-    pub how: &'static str,
+    /// How it came about.
+    pub kind: TaskFailureKind,
     /// What the panic or the error said.
     pub message: String,
 }
@@ -123,7 +142,8 @@ impl Tasks {
         }
     }
 
-    /// Starts a task on the current tokio runtime. It is expected to end soon after the [`token`](Self::token) is cancelled.
+    /// Starts a task on the current tokio runtime, so must be called within one. The task is expected to end soon after
+    /// the [`token`](Self::token) is cancelled.
     pub fn spawn<F>(
         &self,
         name: impl Into<String>,
@@ -140,14 +160,14 @@ impl Tasks {
             let ended = AssertUnwindSafe(work).catch_unwind().await;
             let failure = match ended.map(TaskOutput::into_task_result) {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(("failed", with_sources(error.as_ref()))),
-                Err(panic) => Some(("panicked", panic_message(panic.as_ref()))),
+                Ok(Err(error)) => Some((TaskFailureKind::Failed, with_sources(error.as_ref()))),
+                Err(panic) => Some((TaskFailureKind::Panicked, panic_message(panic.as_ref()))),
             };
-            if let Some((how, message)) = failure {
+            if let Some((kind, message)) = failure {
                 slot.shared.failed(
                     TaskFailure {
                         task: name,
-                        how,
+                        kind,
                         message,
                     },
                     policy,
@@ -293,99 +313,4 @@ fn with_sources(error: &(dyn Error + 'static)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn set() -> Tasks {
-        Tasks::new(2, CancellationToken::new())
-    }
-
-    fn in_a_second() -> Instant {
-        Instant::now() + Duration::from_secs(1)
-    }
-
-    #[tokio::test]
-    async fn tasks_past_the_limit_are_refused_until_one_ends() {
-        let tasks = set();
-        for name in ["a", "b"] {
-            let token = tasks.token();
-            let wait = async move { token.cancelled().await };
-            tasks.spawn(name, FailurePolicy::LogOnly, wait).unwrap();
-        }
-        let refused = tasks
-            .spawn("c", FailurePolicy::LogOnly, async {})
-            .unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "task `c` was not started: 2 tasks run already"
-        );
-        tasks.cancel();
-        let report = tasks.join_all(in_a_second()).await;
-        assert!(report.is_complete());
-        assert_eq!(tasks.running(), 0);
-        tasks.spawn("d", FailurePolicy::LogOnly, async {}).unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn joining_names_the_tasks_that_do_not_end() {
-        let tasks = set();
-        let endless = std::future::pending::<()>();
-        tasks
-            .spawn("reader main", FailurePolicy::LogOnly, endless)
-            .unwrap();
-        tasks
-            .spawn("quick", FailurePolicy::LogOnly, async {})
-            .unwrap();
-        tasks.cancel();
-        let report = tasks.join_all(in_a_second()).await;
-        assert_eq!(report.still_running, ["reader main"]);
-    }
-
-    #[tokio::test]
-    async fn panics_and_errors_are_reported_and_the_first_that_must_stop_the_process_does() {
-        let tasks = set();
-        let failing = async { Err::<(), _>(std::io::Error::other("disk gone")) };
-        tasks
-            .spawn("minor", FailurePolicy::LogOnly, failing)
-            .unwrap();
-        tasks.join_all(in_a_second()).await;
-        assert!(tasks.stop_requested().now_or_never().is_none());
-        assert_eq!(tasks.failures(), 1);
-
-        let panicking = async {
-            if !std::thread::panicking() {
-                panic!("index {}", 7);
-            }
-        };
-        tasks
-            .spawn("major", FailurePolicy::StopProcess, panicking)
-            .unwrap();
-        let failure = tasks.stop_requested().await;
-        assert_eq!(failure.to_string(), "task `major` panicked: index 7");
-        let second = async { Err::<(), _>("later") };
-        tasks
-            .spawn("second", FailurePolicy::StopProcess, second)
-            .unwrap();
-        let report = tasks.join_all(in_a_second()).await;
-        assert_eq!(report.failures, 3);
-        assert_eq!(tasks.stop_requested().await.task, "major");
-    }
-
-    #[test]
-    fn a_task_dropped_with_its_runtime_leaves_the_set() {
-        let tasks = set();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let endless = std::future::pending::<()>();
-            tasks
-                .spawn("endless", FailurePolicy::LogOnly, endless)
-                .unwrap();
-        });
-        assert_eq!(tasks.running(), 1);
-        drop(runtime);
-        assert_eq!(tasks.running(), 0);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! Log lines on standard error, as text or JSON. What is worth a line is for those who log; spans are not exported.
 //!
 //! What holds: one event is one line, and no control character from a field reaches the terminal or forges a second
-//! line, for field values come from clients. In text they are escaped as Rust does (`\n`, `\u{1b}`), in JSON as JSON does.
+//! line, for field values come from clients. In text they are escaped as Rust does (`\n`, `\u{1b}`), in JSON as JSON
+//! does.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -12,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{self, Writer};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,10 +64,13 @@ pub enum TelemetryError {
     AlreadySet,
 }
 
-/// Sets up logging to standard error for the whole process. This is the one thing here that `tracing` makes global.
+/// Sets up logging to standard error for the whole process, for what logs through `tracing` and through `log`. This is
+/// the one thing here that is global, for `tracing` makes it so.
 pub fn init_tracing(options: &LogOptions) -> Result<(), TelemetryError> {
     let subscriber = subscriber(options, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet)
+    subscriber
+        .try_init()
+        .map_err(|_| TelemetryError::AlreadySet)
 }
 
 /// A subscriber that writes elsewhere, for tests and for programs that set up their own.

@@ -65,8 +65,8 @@ impl Document {
     /// Applies overrides such as `MERIDIAN__PUBLISH__MAX_EVENT_BYTES=1024` or `MERIDIAN__BROKERS__0__NAME=main`.
     ///
     /// Segments are matched without regard to case, `-` alike with `_`; a list is entered by index, and the index after
-    /// the last appends. A value is a plain YAML scalar, and counts as a string where a string is wanted; one that opens with `[`, `{` or a
-    /// quote is parsed as YAML. Variables that do not start with the prefix and `__` are left alone.
+    /// the last appends. A value is a plain YAML scalar, and counts as a text where a text is wanted; one that opens
+    /// with `[`, `{` or a quote is parsed as YAML. Variables that do not start with the prefix and `__` are left alone.
     pub fn with_overrides(
         mut self,
         prefix: &str,

@@ -51,16 +51,21 @@ impl Faults {
 
     /// Adds one.
     pub fn push(&mut self, fault: Fault) {
-        if self.listed.len() < Self::MAX_LISTED {
-            self.listed.push(fault);
-        } else {
+        if self.is_full() {
             self.omitted = self.omitted.saturating_add(1);
+        } else {
+            self.listed.push(fault);
         }
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()
+    }
+
+    /// Whether as many are kept as can be, so that looking for more is of no use.
+    pub fn is_full(&self) -> bool {
+        self.listed.len() >= Self::MAX_LISTED
     }
 
     /// How many there are, with those past [`MAX_LISTED`](Self::MAX_LISTED).

@@ -88,10 +88,14 @@ impl<'a> Node<'a> {
         });
     }
 
-    /// A mapping with no other keys than `allowed`. No value counts as an empty mapping, so that what is required is asked for.
+    /// A mapping with no other keys than `allowed`. No value counts as an empty mapping, so that what is required is
+    /// asked for.
     pub fn mapping(&self, allowed: &[&str], faults: &mut Faults) -> Option<Mapping<'a>> {
         let entries = self.raw_entries(faults)?;
         for entry in entries {
+            if faults.is_full() {
+                break; // what is wrong past the bound is not told anyway
+            }
             if !allowed.contains(&entry.key.as_str()) {
                 let message = format!("unknown key{}", suggest::hint(&entry.key, allowed));
                 let path = key_path(&self.path, &entry.key);

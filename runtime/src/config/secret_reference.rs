@@ -1,7 +1,7 @@
 //! Reads a secret by reference: `{file: path}` or `{env: NAME}`. The secret itself never stands in the configuration.
 //!
-//! What holds: a text written in place of a reference is refused and not shown; what is read is bounded, and one newline
-//! at its end is dropped; an empty secret is a fault.
+//! What holds: a text written in place of a reference is refused and not shown; what is read is bounded, and one
+//! newline at its end is dropped; an empty secret is a fault.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -26,7 +26,8 @@ pub struct SecretSources {
 }
 
 impl SecretSources {
-    /// Takes the variables that references may name, and the folder of relative paths (usually that of the configuration file).
+    /// Takes the variables that references may name, and the folder of relative paths (usually that of the
+    /// configuration file).
     pub fn new(
         variables: impl IntoIterator<Item = (String, String)>,
         folder: impl Into<PathBuf>,

@@ -1,9 +1,15 @@
 //! Finds the known word that a mistyped one was likely meant to be. What to do with it is the caller's business.
 //!
-//! What holds: it suggests only what is near (a third of the letters wrong at most), so that a suggestion means something.
+//! What holds: it suggests only what is near (a third of the letters wrong at most), so that a suggestion means
+//! something; a word longer than any option is not compared, for comparing costs memory in the product of the lengths.
+
+const MAX_COMPARED_BYTES: usize = 64;
 
 /// The nearest of `known`, if any is near.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    if word.len() > MAX_COMPARED_BYTES {
+        return None;
+    }
     let lower = word.to_lowercase().replace('-', "_");
     known
         .iter()
@@ -40,6 +46,7 @@ mod tests {
         assert_eq!(nearest("maxEventBytes", &known), Some("max_event_bytes"));
         assert_eq!(nearest("max-event-bytes", &known), Some("max_event_bytes"));
         assert_eq!(nearest("colour", &known), None);
+        assert_eq!(nearest(&"b".repeat(1_000_000), &known), None);
         assert!(hint("colour", &known).contains("`topics`"));
     }
 }

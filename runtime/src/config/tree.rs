@@ -1,4 +1,5 @@
-//! The tree that a document is parsed into: values with the place where each was written. Reading it is `Node`'s business.
+//! The tree that a document is parsed into: values with the place where each was written. Reading it is `Node`'s
+//! business.
 //!
 //! What holds: scalars keep their text as written, so that one reader may take `010` as a string where it was quoted
 //! and another refuse it; every mapping has unique keys.
@@ -44,8 +45,14 @@ impl Tree {
     }
 }
 
+/// How much of a key a path shows.
+const MAX_KEY_CHARACTERS: usize = 80;
+
 /// `parent.key`, or `parent["odd key"]` where the key would not read as one segment.
 pub(super) fn key_path(parent: &str, key: &str) -> String {
+    if let Some((cut, _)) = key.char_indices().nth(MAX_KEY_CHARACTERS) {
+        return format!("{parent}[{:?}...]", &key[..cut]);
+    }
     let plain = !key.is_empty()
         && key
             .bytes()
@@ -60,4 +67,21 @@ pub(super) fn key_path(parent: &str, key: &str) -> String {
 /// `parent[index]`.
 pub(super) fn index_path(parent: &str, index: usize) -> String {
     format!("{parent}[{index}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_read_as_written_and_odd_or_long_keys_are_quoted_and_cut() {
+        assert_eq!(
+            key_path(&index_path("brokers", 0), "kafka"),
+            "brokers[0].kafka"
+        );
+        assert_eq!(key_path("", "us-east"), "us-east");
+        assert_eq!(key_path("a", "b.c\n"), "a[\"b.c\\n\"]");
+        let long = key_path("a", &"é".repeat(100_000));
+        assert_eq!(long.chars().count(), 2 + 82 + 4);
+    }
 }

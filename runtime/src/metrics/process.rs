@@ -1,4 +1,5 @@
-//! What the kernel says of this process, read from `/proc/self` at each scrape. Where there is no `/proc`, nothing is told.
+//! What the kernel says of this process, read from `/proc/self` at each scrape. Where there is no `/proc`, nothing is
+//! told.
 //!
 //! What holds: a scrape never fails because of it; what cannot be read is left out, not given as zero.
 

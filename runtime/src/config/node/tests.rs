@@ -1,7 +1,8 @@
 //! Tests of the readers: what each takes, and the exact fault of what it refuses.
 
 use super::*;
-use crate::config::Document;
+use crate::config::{Document, SecretSources};
+use proptest::prelude::*;
 
 /// Reads `yaml`'s key `v` and gives the value or the one fault.
 fn read<T>(
@@ -210,4 +211,51 @@ fn choices_and_parsed_values_say_what_would_be_right() {
         address,
         Err("g.yaml:1:4: v: invalid IP address syntax, got \"localhost\"".to_owned())
     );
+}
+
+/// Reads a value and all beneath it in every way; every reader that gives nothing must have said why.
+fn read_in_every_way(node: &Node<'_>) {
+    fn said_why<'a, T>(
+        node: &Node<'a>,
+        reader: impl FnOnce(&Node<'a>, &mut Faults) -> Option<T>,
+    ) -> Option<T> {
+        let mut faults = Faults::new();
+        let value = reader(node, &mut faults);
+        assert_eq!(value.is_none(), !faults.is_empty(), "{node:?}: {faults}");
+        value
+    }
+    said_why(node, |node, faults| node.string(faults));
+    said_why(node, |node, faults| node.bool(faults));
+    said_why(node, |node, faults| node.u64(1..=9, faults));
+    said_why(node, |node, faults| node.usize(0..=usize::MAX, faults));
+    said_why(node, |node, faults| node.f64(-1.0..=1e300, faults));
+    said_why(node, |node, faults| {
+        node.duration_seconds(-1.0..=1e300, faults)
+    });
+    said_why(node, |node, faults| {
+        node.choice(&[("a", 1), ("b", 2)], faults)
+    });
+    said_why(node, |node, faults| node.parsed::<std::net::IpAddr>(faults));
+    said_why(node, |node, faults| {
+        node.secret(&SecretSources::default(), faults)
+    });
+    node.mapping(&["a", "b"], &mut Faults::new());
+    said_why(node, |node, faults| node.string_list(faults));
+    for item in said_why(node, Node::list).unwrap_or_default() {
+        read_in_every_way(&item);
+    }
+    for (_, value) in said_why(node, Node::entries).unwrap_or_default() {
+        read_in_every_way(&value);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_reader_panics_or_fails_in_silence(
+        text in "((a|b|[a-c]{1,2}): ?(1|-1|1e400|0x1F|~|true|'a'|a|\\[1, a, ~\\]|\\{a: 1\\})?\n|- a\n|  ){0,12}",
+    ) {
+        if let Ok(document) = Document::parse("g.yaml", &text) {
+            read_in_every_way(&document.root());
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Tests of environment overrides: where each lands, and what is said of one that fits nowhere.
 
+use proptest::prelude::*;
+
 use crate::config::{Document, Faults};
 
 const YAML: &str =
@@ -158,4 +160,25 @@ fn a_segment_that_means_two_keys_is_refused() {
         found.contains("means both `us-east` and `us_east`"),
         "{found}"
     );
+}
+
+proptest! {
+    #[test]
+    fn any_variables_are_laid_or_refused_without_a_panic(
+        variables in prop::collection::vec(
+            (
+                "(?i:meridian__)(publish|brokers|regions|[0-9]{1,2}|__|x|é){1,4}(__[a-z0-9_]{0,5}){0,3}",
+                any::<String>(),
+            ),
+            0..6,
+        ),
+    ) {
+        let borrowed: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        if let Err(faults) = with(&borrowed) {
+            prop_assert!(faults.lines().all(|line| !line.is_empty()));
+        }
+    }
 }
