@@ -11,10 +11,11 @@
 //! - [`metadata`]: a frontier as the text that is stored with a group's position.
 //! - [`ledger`]: what one reader holds and what became of it, pure.
 //! - [`partitioner`]: the partition of a key, as Kafka's Java client has it.
-//! - `adapters`: the only place that names a broker's client library.
+//! - [`adapters`]: the only place that names a broker's client library.
 //!
 //! Nothing here knows of gateways, rules or links.
 
+pub mod adapters;
 pub mod admin;
 pub mod append;
 pub mod error;

@@ -1,0 +1,1 @@
+//! A log inside this process, on its disk.

@@ -1,0 +1,8 @@
+//! The kinds of brokers. Only files below this one name a broker's client
+//! library or store; everything else goes through the seam.
+//!
+//! - [`embedded`]: a log inside this process, on its disk.
+//! - [`kafka`]: Apache Kafka.
+
+pub mod embedded;
+pub mod kafka;
