@@ -64,6 +64,11 @@ fn depth_and_length_are_bounded() {
         .map(|level| format!("{}a:\n", " ".repeat(level)))
         .collect();
     faults(&block);
+    let half = MAX_DEPTH / 2 + 1;
+    let blocks = "- ".repeat(half);
+    assert!(
+        faults(&format!("{blocks}{}", deep(half))).contains("nested too deep; at most 64 levels")
+    );
     let long = format!("a: {}", "x".repeat(MAX_DOCUMENT_BYTES));
     assert!(faults(&long).starts_with("g.yaml: 1048579 bytes long"));
 }

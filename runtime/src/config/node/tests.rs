@@ -85,6 +85,10 @@ fn numbers_and_seconds_are_finite_and_in_range() {
         node.duration_seconds(-5.0..=60.0, faults)
     });
     assert!(endless.unwrap_err().contains("a number of seconds from 0"));
+    let endless = read("v: .inf", |node, faults| {
+        node.f64(0.0..=f64::INFINITY, faults)
+    });
+    assert!(endless.is_err());
     assert_eq!(
         read("v: 3", |node, faults| node.f64(0.0..=5.0, faults)),
         Ok(3.0)
