@@ -21,7 +21,9 @@
 pub mod brokers;
 pub mod config;
 pub mod dispatch;
+pub mod fault;
 pub mod settlement;
 pub mod subscription;
 
 pub use brokers::Brokers;
+pub use fault::{FaultCode, Refusal};
