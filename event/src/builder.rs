@@ -308,7 +308,7 @@ mod tests {
         let event = EventBuilder::new("1", "/s", "t")
             .protobuf_data("type.googleapis.com/a", b"long")
             .protobuf_data("", b"x")
-            .build()
+            .build_unvalidated()
             .unwrap();
         assert_eq!(
             event.data(),

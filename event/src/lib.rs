@@ -8,7 +8,8 @@
 //! - [`scan`]: finds the parts of an encoded event, as prost would decode them.
 //! - `wire`: the protobuf wire format below the scanner and the builder.
 //! - [`validate`]: what an event must be to be taken in, as a list of
-//!   violations ([`violation`]); `syntax` holds the grammars.
+//!   violations ([`violation`]); `rule` has the rules of single values, `syntax`
+//!   the grammars.
 //! - `timestamp`: RFC 3339 text to and from seconds and nanoseconds.
 //! - [`stamp`]: what Meridian itself writes on an event: origin, hops, time.
 //! - [`record`]: what a broker stores: key, headers, value, timestamp.
@@ -19,6 +20,7 @@ pub mod binding;
 pub mod builder;
 pub mod event;
 pub mod record;
+mod rule;
 pub mod scan;
 pub mod stamp;
 mod syntax;

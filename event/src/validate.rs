@@ -10,13 +10,13 @@ use crate::attribute::{
     REGION, REQUIRED, SOURCE, SPEC_VERSION_1_0, SUBJECT, TIME, TRACE_PARENT, TRACE_STATE, TYPE,
 };
 use crate::event::{Event, EventData};
-use crate::scan::MAX_ATTRIBUTES;
-use crate::stamp::{HOPS, Hops, MERIDIAN_ONLY, ORIGIN_REGION, RECORDED_TIME};
-use crate::syntax::{
-    MAX_ATTRIBUTE_NAME_BYTES, is_attribute_name, is_media_type, is_plain_text, is_region_name,
-    is_uri, is_uri_reference,
+use crate::rule::{
+    Fault, any_kind, hops, media_type, moment, plain_text, region_name, required_kind, type_url,
+    uri, uri_reference,
 };
-use crate::timestamp;
+use crate::scan::MAX_ATTRIBUTES;
+use crate::stamp::{HOPS, MERIDIAN_ONLY, ORIGIN_REGION, RECORDED_TIME};
+use crate::syntax::{MAX_ATTRIBUTE_NAME_BYTES, is_attribute_name};
 use crate::violation::{Violation, ViolationReason, Violations};
 
 /// The most bytes of a name that a description repeats.
@@ -76,13 +76,10 @@ impl Event {
         for (name, value) in self.entries() {
             check.entry(name, value);
         }
+        check.type_url();
         Violations::check(check.found)
     }
 }
-
-/// A rule that a value breaks: the kind, and the end of a sentence that begins
-/// with the attribute's name.
-type Fault = (ViolationReason, String);
 
 struct Check<'a> {
     event: &'a Event,
@@ -234,11 +231,27 @@ impl Check<'_> {
     }
 
     /// An absolute URI (spec 1.0.2, "dataschema"), or the type URL of protobuf
-    /// data, which has no scheme (protobuf format, section 2.3: SHOULD be equal).
+    /// data, which has no scheme (protobuf format, section 2.3: SHOULD be equal). From
+    /// a peer, the data may have lost its kind in a binding and kept that schema.
     fn data_schema(&self, text: &str) -> Option<Fault> {
         match self.event.data() {
-            EventData::Protobuf { type_url, .. } if type_url == text => plain_text(text),
+            EventData::Protobuf { type_url, .. } if type_url == text => None,
+            _ if self.source == ValidationSource::Peer => uri_reference(text),
             _ => uri(text),
+        }
+    }
+
+    /// Bindings carry the type URL as an attribute, so it is bounded like one.
+    fn type_url(&mut self) {
+        let EventData::Protobuf { type_url: text, .. } = self.event.data() else {
+            return;
+        };
+        if let Some((reason, what)) = self.size(text.len()).or_else(|| type_url(text)) {
+            self.found.push(Violation {
+                field: String::from("proto_data.type_url"),
+                reason,
+                description: format!("type_url {what}"),
+            });
         }
     }
 
@@ -254,98 +267,4 @@ impl Check<'_> {
             )
         })
     }
-}
-
-/// A rule for attributes that the specification declares as text: not empty, and
-/// what `rule` asks.
-fn required_kind(
-    value: AttributeValue<'_>,
-    rule: impl FnOnce(&str) -> Option<Fault>,
-) -> Option<Fault> {
-    match value.as_text() {
-        None => {
-            let what = "must be text; use ce_string, or ce_uri for URIs";
-            Some((ViolationReason::BadAttributeType, String::from(what)))
-        }
-        Some("") => {
-            let what = "must not be empty; set a value, or leave the attribute out";
-            Some((ViolationReason::EmptyAttribute, String::from(what)))
-        }
-        Some(text) => rule(text),
-    }
-}
-
-/// What the type system asks of any value of its kind.
-fn any_kind(value: AttributeValue<'_>) -> Option<Fault> {
-    match value {
-        AttributeValue::String(text) => plain_text(text),
-        AttributeValue::Uri(text) => uri(text),
-        AttributeValue::UriReference(text) => uri_reference(text),
-        AttributeValue::Timestamp { .. } => moment(value),
-        AttributeValue::Boolean(_) | AttributeValue::Integer(_) | AttributeValue::Binary(_) => None,
-    }
-}
-
-fn moment(value: AttributeValue<'_>) -> Option<Fault> {
-    let valid = match value {
-        AttributeValue::Timestamp { seconds, nanos } => timestamp::in_range(seconds, nanos),
-        value => value
-            .as_text()
-            .is_some_and(|text| timestamp::parse(text).is_some()),
-    };
-    (!valid).then(|| {
-        let what = "must be a ce_timestamp, or RFC 3339 text such as 2024-05-01T12:00:00Z, \
-                    of the years 1 to 9999";
-        (ViolationReason::BadTimestamp, String::from(what))
-    })
-}
-
-fn fails(valid: bool, reason: ViolationReason, what: &str) -> Option<Fault> {
-    (!valid).then(|| (reason, String::from(what)))
-}
-
-fn plain_text(text: &str) -> Option<Fault> {
-    fails(
-        is_plain_text(text),
-        ViolationReason::ControlCharacter,
-        "has a control character or a Unicode noncharacter; remove it, or put the text into the data",
-    )
-}
-
-fn uri_reference(text: &str) -> Option<Fault> {
-    fails(
-        is_uri_reference(text),
-        ViolationReason::BadUriReference,
-        "must be a URI reference (RFC 3986); percent-encode spaces and other characters",
-    )
-}
-
-fn uri(text: &str) -> Option<Fault> {
-    fails(
-        is_uri(text),
-        ViolationReason::BadUri,
-        "must be an absolute URI (RFC 3986), with a scheme such as https:",
-    )
-}
-
-fn media_type(text: &str) -> Option<Fault> {
-    fails(
-        is_media_type(text) && is_plain_text(text),
-        ViolationReason::BadMediaType,
-        "must be a media type such as application/json",
-    )
-}
-
-fn region_name(text: &str) -> Option<Fault> {
-    fails(
-        is_region_name(text),
-        ViolationReason::BadRegionName,
-        "must be a region's name: lower-case letters, digits and hyphens, 63 at most",
-    )
-}
-
-fn hops(text: &str) -> Option<Fault> {
-    Hops::parse(text)
-        .err()
-        .map(|error| (ViolationReason::BadHops, format!("is malformed: {error}")))
 }

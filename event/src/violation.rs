@@ -30,6 +30,8 @@ pub enum ViolationReason {
     BadTimestamp,
     /// A datacontenttype that is no media type.
     BadMediaType,
+    /// The type URL of protobuf data is none.
+    BadTypeUrl,
     /// A region name outside `[a-z0-9-]{1,63}`.
     BadRegionName,
     /// A hops attribute that is no list of regions.
@@ -57,6 +59,7 @@ impl ViolationReason {
             Self::BadUri => "BAD_URI",
             Self::BadTimestamp => "BAD_TIMESTAMP",
             Self::BadMediaType => "BAD_MEDIA_TYPE",
+            Self::BadTypeUrl => "BAD_TYPE_URL",
             Self::BadRegionName => "BAD_REGION_NAME",
             Self::BadHops => "BAD_HOPS",
             Self::EventTooLarge => "EVENT_TOO_LARGE",

@@ -71,7 +71,7 @@ pub enum JsonFault {
     Syntax {
         /// From 1.
         line: usize,
-        /// From 1.
+        /// From 1; 0 is the line's start.
         column: usize,
     },
     /// A required member is absent, null or empty.

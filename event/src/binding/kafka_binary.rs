@@ -4,8 +4,8 @@
 //! What the mode has no place for is decided here:
 //! - Protobuf data (an `Any`) becomes its value; the type URL becomes
 //!   `ce_dataschema` and the content type `application/protobuf`, unless the event
-//!   has its own. A record of that content type whose schema is a type URL, not
-//!   an absolute URI, is read as protobuf data again.
+//!   has its own. A record of a protobuf content type whose schema is a type URL,
+//!   not an absolute URI, is read as protobuf data again.
 //! - Text and bytes look alike in a record. Data is read as text when its content
 //!   type is `text/*` or JSON and it is UTF-8, as bytes otherwise.
 //! - Headers whose name is `ce_` and then no attribute name (`[a-z0-9]+`) stay
@@ -28,7 +28,13 @@ use crate::syntax::{
     is_attribute_name, is_json_media_type, is_media_type_of, is_text_media_type, is_uri,
 };
 
-const PROTOBUF_MEDIA_TYPE: &str = "application/protobuf";
+/// What is written (protobuf format, section 1.2), and the older spellings that
+/// producers use as well.
+const PROTOBUF_MEDIA_TYPES: [&str; 3] = [
+    "application/protobuf",
+    "application/x-protobuf",
+    "application/vnd.google.protobuf",
+];
 const DATA_SCHEMA_HEADER: &str = "ce_dataschema";
 const REQUIRED_HEADERS: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce_type"];
 
@@ -75,7 +81,7 @@ pub(super) fn bind(
         if !has_content_type {
             headers.push(
                 CONTENT_TYPE,
-                Bytes::from_static(PROTOBUF_MEDIA_TYPE.as_bytes()),
+                Bytes::from_static(PROTOBUF_MEDIA_TYPES[0].as_bytes()),
             );
         }
         if !has_schema && !type_url.is_empty() {
@@ -162,7 +168,10 @@ fn put_data(
     media_type: &str,
     data: &Bytes,
 ) -> EventBuilder {
-    if is_media_type_of(media_type, PROTOBUF_MEDIA_TYPE)
+    let says_protobuf = PROTOBUF_MEDIA_TYPES
+        .iter()
+        .any(|expected| is_media_type_of(media_type, expected));
+    if says_protobuf
         && let Some(schema) = last_header(record, DATA_SCHEMA_HEADER)
         && let Ok(type_url) = std::str::from_utf8(schema)
         && type_url.contains('/')
