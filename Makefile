@@ -16,7 +16,7 @@ demo-embedded: packages
 	cargo build --release --locked -p meridian-cli --bin meridian
 	$(TARGET_DIR)/release/meridian dev --demo --duration $(DURATION)
 
-demo-kafka: packages services-up
+demo-kafka: packages
 	cargo build --release --locked -p meridian-cli --bin meridian
 	DURATION=$(DURATION) CARGO_TARGET_DIR=$(TARGET_DIR) deploy/local/demo-kafka
 
