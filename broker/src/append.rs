@@ -4,6 +4,7 @@
 //! waits for room and fixes the order; the [`Commit`] it returns resolves when
 //! each record is durable, refused, or unknown.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use meridian_event::Record;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::error::{AppendError, AppendErrorKind};
@@ -97,6 +99,19 @@ pub trait Appender: Send + Sync {
 pub struct Commit {
     admitted: usize,
     receiver: Option<oneshot::Receiver<Vec<AppendOutcome>>>,
+    observer: Option<Observer>,
+}
+
+/// Told the outcomes once, whether or not somebody still waits for the commit.
+struct Observer {
+    runtime: Handle,
+    tell: Box<dyn FnOnce(&[AppendOutcome]) + Send>,
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Observer")
+    }
 }
 
 /// The adapter's end of a [`Commit`].
@@ -108,18 +123,50 @@ impl Commit {
     /// the sender be dropped, every outcome is unknown.
     pub fn pair(admitted: usize) -> (CommitSender, Commit) {
         let (sender, receiver) = oneshot::channel();
-        (CommitSender(sender), Commit { admitted, receiver: Some(receiver) })
+        let commit = Commit {
+            admitted,
+            receiver: Some(receiver),
+            observer: None,
+        };
+        (CommitSender(sender), commit)
     }
 
     /// A commit of nothing, resolved already.
     pub fn empty() -> Commit {
-        Commit { admitted: 0, receiver: None }
+        Commit {
+            admitted: 0,
+            receiver: None,
+            observer: None,
+        }
     }
 
     /// How many records were admitted.
     pub fn admitted(&self) -> usize {
         self.admitted
     }
+
+    /// Has the outcomes told to `tell` as well. Should the commit be dropped
+    /// before it resolved, a task on `runtime` waits for them in its place, so
+    /// that what becomes of the records is counted all the same.
+    #[must_use]
+    pub fn observe(
+        mut self,
+        runtime: Handle,
+        tell: impl FnOnce(&[AppendOutcome]) + Send + 'static,
+    ) -> Commit {
+        let tell = Box::new(tell);
+        self.observer = Some(Observer { runtime, tell });
+        self
+    }
+}
+
+/// Every outcome when the sender was dropped.
+fn lost(admitted: usize) -> Vec<AppendOutcome> {
+    let unknown = || {
+        let fault = "the appender ended before it knew the outcome";
+        AppendError::unknown(AppendErrorKind::Internal, fault)
+    };
+    (0..admitted).map(|_| Err(unknown())).collect()
 }
 
 impl CommitSender {
@@ -134,19 +181,84 @@ impl Future for Commit {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let admitted = self.admitted;
-        let Some(receiver) = self.receiver.as_mut() else {
-            return Poll::Ready(Vec::new());
+        let outcomes = match self.receiver.as_mut() {
+            Some(receiver) => ready!(Pin::new(receiver).poll(context)),
+            None => Ok(Vec::new()),
         };
-        let outcome = ready!(Pin::new(receiver).poll(context));
         self.receiver = None;
-        Poll::Ready(outcome.unwrap_or_else(|_| {
-            let lost = || {
-                AppendError::unknown(
-                    AppendErrorKind::Internal,
-                    "the appender ended before it knew the outcome",
-                )
-            };
-            (0..admitted).map(|_| Err(lost())).collect()
-        }))
+        let outcomes = outcomes.unwrap_or_else(|_| lost(admitted));
+        if let Some(observer) = self.observer.take() {
+            (observer.tell)(&outcomes);
+        }
+        Poll::Ready(outcomes)
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        let (Some(receiver), Some(observer)) = (self.receiver.take(), self.observer.take()) else {
+            return;
+        };
+        let admitted = self.admitted;
+        observer.runtime.spawn(async move {
+            let outcomes = receiver.await.unwrap_or_else(|_| lost(admitted));
+            (observer.tell)(&outcomes);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn stored(position: u64) -> AppendOutcome {
+        Ok(Position {
+            partition: 0,
+            position,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_lost_sender_makes_every_outcome_unknown() {
+        let (sender, commit) = Commit::pair(2);
+        drop(sender);
+        let outcomes = commit.await;
+        assert_eq!(outcomes.len(), 2);
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap_err().stored, crate::Stored::Unknown);
+        }
+        assert!(Commit::empty().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn outcomes_are_observed_once_whoever_waits() {
+        let (told, outcomes) = mpsc::channel();
+        let observe = |commit: Commit| {
+            let told = told.clone();
+            commit.observe(Handle::current(), move |outcomes| {
+                told.send(outcomes.len()).unwrap();
+            })
+        };
+        let (sender, commit) = Commit::pair(1);
+        sender.resolve(vec![stored(1)]);
+        assert_eq!(observe(commit).await.len(), 1);
+        assert_eq!(outcomes.try_recv(), Ok(1));
+        assert!(outcomes.try_recv().is_err());
+
+        // Nobody waits for the second; it is told when it resolves, not before.
+        let (sender, commit) = Commit::pair(3);
+        drop(observe(commit));
+        tokio::task::yield_now().await;
+        assert!(outcomes.try_recv().is_err());
+        drop(sender);
+        let told = async {
+            while outcomes.try_recv() != Ok(3) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(5);
+        tokio::time::timeout(limit, told).await.unwrap();
     }
 }

@@ -1,0 +1,229 @@
+//! One event on its way: scanned, validated, routed, bound. The batch around it,
+//! and the waiting, are the pipeline's.
+//!
+//! What holds: nothing here waits or locks; routes are looked up once for each
+//! region and type of a batch, receipts encoded once for each rule.
+
+use bytes::Bytes;
+use meridian_broker::{AppendRecord, RegionName};
+use meridian_event::attribute::AttributeValue;
+use meridian_event::stamp::{HOPS, ORIGIN_REGION, RECORDED_TIME};
+use meridian_event::{Binding, Event, EventLimits, Hops, Stamps};
+
+use super::receipt::ReceiptTemplate;
+use super::source::Source;
+use crate::fault::{FaultCode, Refusal};
+use crate::routing::RouteTable;
+use crate::routing::table::Target;
+
+/// So many pairs of region and type are remembered within a batch; more are
+/// looked up each time.
+const MAX_REMEMBERED: usize = 16;
+/// What stamping may add to an event that its first gateway let through.
+const STAMP_BYTES: usize = 1024;
+
+/// An event that is ready to leave.
+#[derive(Debug)]
+pub enum Prepared {
+    /// For a broker of this region.
+    Local {
+        /// Its index.
+        broker_index: usize,
+        /// Its receipt's template.
+        template: u32,
+        /// What to append.
+        record: AppendRecord,
+    },
+    /// For the gateway of another region.
+    Peer {
+        /// Which, by its place in the table's peers.
+        region: RegionName,
+        /// The event, stamped.
+        event: Bytes,
+    },
+}
+
+/// What the events of one batch have in common.
+pub struct Preparation<'a> {
+    table: &'a RouteTable,
+    bindings: &'a [Binding],
+    source: &'a Source,
+    limits: EventLimits,
+    now_ms: i64,
+    own_hops: Hops,
+    remembered: Vec<Remembered>,
+    templates: Vec<ReceiptTemplate>,
+    rule_counts: Vec<(usize, u64)>,
+}
+
+struct Remembered {
+    region: Option<Box<str>>,
+    type_name: Box<str>,
+    choice: Choice,
+}
+
+#[derive(Clone, Copy)]
+struct Choice {
+    rule_index: usize,
+    /// Broker and template; `None` for another region.
+    local: Option<(usize, u32)>,
+    count: usize,
+}
+
+impl<'a> Preparation<'a> {
+    /// A batch from `source` under `table`, at `now_ms` since the Unix epoch;
+    /// `bindings` are those of the brokers.
+    pub fn new(table: &'a RouteTable, bindings: &'a [Binding], source: &'a Source, limits: &EventLimits, now_ms: i64) -> Self {
+        let mut limits = limits.clone();
+        if matches!(source, Source::Peer { .. }) {
+            limits.max_event_bytes += STAMP_BYTES;
+        }
+        Self {
+            table,
+            bindings,
+            source,
+            limits,
+            now_ms,
+            own_hops: Hops::default(),
+            remembered: Vec::new(),
+            templates: Vec::new(),
+            rule_counts: Vec::new(),
+        }
+    }
+
+    /// Prepares one event.
+    ///
+    /// # Errors
+    /// A refusal: what is wrong with the event, or why it has no route.
+    pub fn event(&mut self, encoded: Bytes) -> Result<Prepared, Refusal> {
+        let size_bytes = encoded.len();
+        if size_bytes > self.limits.max_event_bytes {
+            return Err(too_large(size_bytes, self.limits.max_event_bytes));
+        }
+        let event = Event::scan(encoded).map_err(|error| Refusal::from(&error))?;
+        event
+            .validate(&self.limits, self.source.validation())
+            .map_err(|violations| Refusal::from(&violations))?;
+        let choice = self.choose(&event)?;
+        self.rule_counts[choice.count].1 += 1;
+        let origin = self.origin(&event);
+        match choice.local {
+            Some((broker_index, template)) => {
+                let record = self.bind(&event, choice.rule_index, broker_index, origin);
+                Ok(Prepared::Local { broker_index, template, record })
+            }
+            None => self.stamp(&event, choice.rule_index, origin),
+        }
+    }
+
+    /// The receipts' templates and how many events each rule routed, by its index.
+    pub fn finish(self) -> (Vec<ReceiptTemplate>, Vec<(usize, u64)>) {
+        (self.templates, self.rule_counts)
+    }
+
+    fn choose(&mut self, event: &Event) -> Result<Choice, Refusal> {
+        let (region, type_name) = (event.region(), event.type_name());
+        let same = |each: &&Remembered| *each.type_name == *type_name && each.region.as_deref() == region;
+        if let Some(found) = self.remembered.iter().find(same) {
+            return Ok(found.choice);
+        }
+        let route = self.table.route_by(region, type_name)?;
+        let local = match route.target {
+            Target::Local { broker_index } => Some((broker_index, self.template(route.rule_index, broker_index))),
+            Target::Peer { .. } => None,
+        };
+        let choice = Choice { rule_index: route.rule_index, local, count: self.count_of(route.rule_index) };
+        if self.remembered.len() < MAX_REMEMBERED {
+            self.remembered.push(Remembered {
+                region: region.map(Box::from),
+                type_name: Box::from(type_name),
+                choice,
+            });
+        }
+        Ok(choice)
+    }
+
+    fn count_of(&mut self, rule_index: usize) -> usize {
+        let found = self.rule_counts.iter().position(|(rule, _)| *rule == rule_index);
+        found.unwrap_or_else(|| {
+            self.rule_counts.push((rule_index, 0));
+            self.rule_counts.len() - 1
+        })
+    }
+
+    fn template(&mut self, rule_index: usize, broker_index: usize) -> u32 {
+        let context = self.table.context();
+        let rule = &self.table.rules()[rule_index];
+        let broker = &context.brokers[broker_index];
+        self.templates.push(ReceiptTemplate::new(
+            context.region.as_str(),
+            broker.name.as_str(),
+            rule.topic.as_str(),
+            broker.durability,
+            &rule.name,
+            self.table.revision(),
+        ));
+        // At most one for each event of a batch, whose number fits.
+        u32::try_from(self.templates.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Where and when the event was first taken in: what a peer has stamped, or
+    /// here and now.
+    fn origin<'e>(&'e self, event: &'e Event) -> (&'e str, i64) {
+        let Some(first) = self.source.first_region() else {
+            return (self.table.context().region.as_str(), self.now_ms);
+        };
+        let region = event.text_attribute(ORIGIN_REGION).unwrap_or(first.as_str());
+        let recorded = match event.attribute(RECORDED_TIME) {
+            Some(AttributeValue::Timestamp { seconds, nanos }) => {
+                seconds.saturating_mul(1000).saturating_add(i64::from(nanos / 1_000_000))
+            }
+            _ => self.now_ms,
+        };
+        (region, recorded)
+    }
+
+    fn bind(&self, event: &Event, rule_index: usize, broker_index: usize, origin: (&str, i64)) -> AppendRecord {
+        let rule = &self.table.rules()[rule_index];
+        let hops = match self.source {
+            Source::Client => None,
+            // Validated already; a list that cannot be read would be no list.
+            Source::Peer { .. } => event.text_attribute(HOPS).and_then(|text| Hops::parse(text).ok()),
+        };
+        let stamps = Stamps {
+            origin_region: origin.0,
+            recorded_time_ms: origin.1,
+            hops: hops.as_ref().unwrap_or(&self.own_hops),
+        };
+        AppendRecord {
+            topic: rule.topic.clone(),
+            partition: None,
+            // The gateway's clock, for brokers drop records by this time, and a
+            // publisher's may be anything.
+            record: self.bindings[broker_index].bind(event, &stamps, rule.key.of(event), self.now_ms),
+        }
+    }
+
+    fn stamp(&self, event: &Event, rule_index: usize, origin: (&str, i64)) -> Result<Prepared, Refusal> {
+        let home = self.table.home_region(event.region())?;
+        let rule = &self.table.rules()[rule_index];
+        let stamped = event.with_attributes(&[
+            (ORIGIN_REGION, AttributeValue::String(origin.0)),
+            (RECORDED_TIME, AttributeValue::timestamp_ms(origin.1)),
+        ]);
+        let stamped = stamped.map_err(|error| Refusal::from(&error))?;
+        Ok(Prepared::Peer {
+            region: rule.region.as_ref().unwrap_or(home).clone(),
+            event: stamped.encoded().clone(),
+        })
+    }
+}
+
+/// Told before the event is scanned, so that an oversized one costs nothing.
+fn too_large(size_bytes: usize, max_event_bytes: usize) -> Refusal {
+    let message = format!(
+        "the event has {size_bytes} bytes, {max_event_bytes} are allowed; \
+         store the data elsewhere and point to it with the attribute dataref"
+    );
+    Refusal::new(FaultCode::EventTooLarge, message.clone()).with_field("event", message)
+}

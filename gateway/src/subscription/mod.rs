@@ -1,0 +1,1 @@
+//! Worker sessions: the SubscriberService, credit, heartbeats.
