@@ -12,16 +12,22 @@
 //! - [`ledger`]: what one reader holds and what became of it, pure.
 //! - [`partitioner`]: the partition of a key, as Kafka's Java client has it.
 //! - [`adapters`]: the only place that names a broker's client library.
+//! - [`instrument`]: the decorator that counts, around any broker.
+//! - [`metrics`]: every metric of this crate.
+//! - [`connect`](mod@connect): from configuration to a broker in use.
 //!
 //! Nothing here knows of gateways, rules or links.
 
 pub mod adapters;
 pub mod admin;
 pub mod append;
+pub mod connect;
 pub mod error;
 pub mod frontier;
+pub mod instrument;
 pub mod ledger;
 pub mod metadata;
+pub mod metrics;
 pub mod name;
 pub mod partitioner;
 pub mod read;
@@ -31,12 +37,15 @@ pub use admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSp
 pub use append::{
     Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord,
 };
+pub use connect::{ConnectError, ConnectErrorKind};
 pub use error::{
     AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind,
     SettleError, Stored,
 };
 pub use frontier::Frontier;
+pub use instrument::instrument;
 pub use ledger::{Ledger, Observed, PendingCommit};
+pub use metrics::BrokerMetrics;
 pub use name::{BrokerName, GroupName, NameError, RegionName, TopicName, TopicPartition};
 pub use read::{
     Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord,
