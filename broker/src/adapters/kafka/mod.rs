@@ -1,1 +1,6 @@
 //! Apache Kafka.
+
+pub mod config;
+mod error;
+mod native;
+mod settings;
