@@ -9,16 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 
 use crate::attribute::{
-    AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, PARTITION_KEY, REGION, SPEC_VERSION_1_0,
-    SUBJECT, TIME,
+    AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, PARTITION_KEY, REGION, SPEC_VERSION_1_0, SUBJECT, TIME,
 };
 use crate::event::Event;
 use crate::scan::{ScanError, any_field, entry_field, event_field, timestamp_field, value_field};
 use crate::validate::{EventLimits, ValidationSource};
 use crate::violation::{Violation, ViolationReason, Violations};
-use crate::wire::{
-    delimited_length, length_key, put_delimited, put_varint, varint_key, varint_length,
-};
+use crate::wire::{delimited_length, length_key, put_delimited, put_varint, varint_key, varint_length};
 
 /// Builds one event.
 ///
@@ -60,11 +57,7 @@ impl EventBuilder {
         let mut encoded = BytesMut::with_capacity(capacity);
         put_delimited(&mut encoded, event_field::ID, id.as_bytes());
         put_delimited(&mut encoded, event_field::SOURCE, source.as_bytes());
-        put_delimited(
-            &mut encoded,
-            event_field::SPEC_VERSION,
-            spec_version.as_bytes(),
-        );
+        put_delimited(&mut encoded, event_field::SPEC_VERSION, spec_version.as_bytes());
         put_delimited(&mut encoded, event_field::TYPE, type_name.as_bytes());
         Self {
             encoded,
@@ -155,10 +148,7 @@ impl EventBuilder {
             put_delimited(&mut self.encoded, event_field::TEXT_DATA, &[]);
         }
         self.has_protobuf_data = true;
-        put_varint(
-            &mut self.encoded,
-            u64::from(length_key(event_field::PROTO_DATA)),
-        );
+        put_varint(&mut self.encoded, u64::from(length_key(event_field::PROTO_DATA)));
         put_varint(&mut self.encoded, length as u64);
         put_delimited(&mut self.encoded, any_field::TYPE_URL, type_url.as_bytes());
         put_delimited(&mut self.encoded, any_field::VALUE, value);
@@ -197,13 +187,11 @@ fn value_length(value: &AttributeValue<'_>) -> usize {
     match *value {
         AttributeValue::Boolean(_) => 2,
         AttributeValue::Integer(value) => 1 + varint_length(sign_extended(value)),
-        AttributeValue::String(text)
-        | AttributeValue::Uri(text)
-        | AttributeValue::UriReference(text) => delimited_length(text.len()),
-        AttributeValue::Binary(bytes) => delimited_length(bytes.len()),
-        AttributeValue::Timestamp { seconds, nanos } => {
-            delimited_length(timestamp_length(seconds, nanos))
+        AttributeValue::String(text) | AttributeValue::Uri(text) | AttributeValue::UriReference(text) => {
+            delimited_length(text.len())
         }
+        AttributeValue::Binary(bytes) => delimited_length(bytes.len()),
+        AttributeValue::Timestamp { seconds, nanos } => delimited_length(timestamp_length(seconds, nanos)),
     }
 }
 
@@ -273,11 +261,7 @@ mod tests {
         let reasons: Vec<_> = violations.iter().map(|v| v.reason.code()).collect();
         assert_eq!(
             reasons,
-            [
-                "MISSING_ATTRIBUTE",
-                "BAD_URI_REFERENCE",
-                "BAD_ATTRIBUTE_NAME"
-            ]
+            ["MISSING_ATTRIBUTE", "BAD_URI_REFERENCE", "BAD_ATTRIBUTE_NAME"]
         );
     }
 
@@ -286,19 +270,10 @@ mod tests {
         for (time, text) in [
             (UNIX_EPOCH, "1970-01-01T00:00:00Z"),
             (UNIX_EPOCH - Duration::from_secs(1), "1969-12-31T23:59:59Z"),
-            (
-                UNIX_EPOCH - Duration::from_millis(1),
-                "1969-12-31T23:59:59.999Z",
-            ),
-            (
-                UNIX_EPOCH + Duration::from_millis(1),
-                "1970-01-01T00:00:00.001Z",
-            ),
+            (UNIX_EPOCH - Duration::from_millis(1), "1969-12-31T23:59:59.999Z"),
+            (UNIX_EPOCH + Duration::from_millis(1), "1970-01-01T00:00:00.001Z"),
         ] {
-            let event = EventBuilder::new("1", "/s", "t")
-                .time(time)
-                .build()
-                .unwrap();
+            let event = EventBuilder::new("1", "/s", "t").time(time).build().unwrap();
             assert_eq!(event.attribute(TIME).unwrap().canonical(), text);
         }
     }

@@ -153,9 +153,7 @@ impl Event {
     pub fn data_bytes(&self) -> Option<Bytes> {
         match self.index.data {
             DataIndex::None => None,
-            DataIndex::Binary(span)
-            | DataIndex::Text(span)
-            | DataIndex::Protobuf { value: span, .. } => {
+            DataIndex::Binary(span) | DataIndex::Text(span) | DataIndex::Protobuf { value: span, .. } => {
                 Some(self.encoded.slice(span.start as usize..span.end as usize))
             }
         }
@@ -191,10 +189,7 @@ impl Event {
     /// # Errors
     /// [`ScanError::TooManyAttributes`] when there would be more than
     /// [`crate::MAX_ATTRIBUTES`].
-    pub fn with_attributes(
-        &self,
-        attributes: &[(&str, AttributeValue<'_>)],
-    ) -> Result<Self, ScanError> {
+    pub fn with_attributes(&self, attributes: &[(&str, AttributeValue<'_>)]) -> Result<Self, ScanError> {
         if attributes.is_empty() {
             return Ok(self.clone());
         }
@@ -219,9 +214,7 @@ impl Event {
             ValueIndex::Binary(span) => AttributeValue::Binary(span.of(&self.encoded)),
             ValueIndex::Uri(span) => AttributeValue::Uri(self.text(span)),
             ValueIndex::UriReference(span) => AttributeValue::UriReference(self.text(span)),
-            ValueIndex::Timestamp { seconds, nanos } => {
-                AttributeValue::Timestamp { seconds, nanos }
-            }
+            ValueIndex::Timestamp { seconds, nanos } => AttributeValue::Timestamp { seconds, nanos },
         })
     }
 
@@ -246,9 +239,7 @@ impl std::fmt::Debug for Event {
         for (name, value) in self.attributes() {
             fields.field(name, &value);
         }
-        fields
-            .field("size_bytes", &self.size_bytes())
-            .finish_non_exhaustive()
+        fields.field("size_bytes", &self.size_bytes()).finish_non_exhaustive()
     }
 }
 
@@ -302,13 +293,7 @@ mod tests {
             .map(|name| (name.as_str(), AttributeValue::Boolean(true)))
             .collect();
         let event = EventBuilder::new("1", "/s", "t").build().unwrap();
-        assert_eq!(
-            event
-                .with_attributes(&attributes[..64])
-                .unwrap()
-                .attribute_count(),
-            64
-        );
+        assert_eq!(event.with_attributes(&attributes[..64]).unwrap().attribute_count(), 64);
         assert_eq!(
             event.with_attributes(&attributes).unwrap_err(),
             ScanError::TooManyAttributes
@@ -318,10 +303,7 @@ mod tests {
     #[test]
     fn debug_text_shows_no_data() {
         let text = format!("{:?}", event());
-        assert!(
-            text.contains("shop.order.placed") && text.contains("acme"),
-            "{text}"
-        );
+        assert!(text.contains("shop.order.placed") && text.contains("acme"), "{text}");
         assert!(!text.contains("payload") && !text.contains("112"), "{text}");
     }
 }

@@ -16,10 +16,7 @@ pub(crate) type Fault = (ViolationReason, String);
 
 /// A rule for attributes that the specification declares as text: not empty, and
 /// what `rule` asks.
-pub(crate) fn required_kind(
-    value: AttributeValue<'_>,
-    rule: impl FnOnce(&str) -> Option<Fault>,
-) -> Option<Fault> {
+pub(crate) fn required_kind(value: AttributeValue<'_>, rule: impl FnOnce(&str) -> Option<Fault>) -> Option<Fault> {
     match value.as_text() {
         None => {
             let what = "must be text; use ce_string, or ce_uri for URIs";
@@ -47,9 +44,7 @@ pub(crate) fn any_kind(value: AttributeValue<'_>) -> Option<Fault> {
 pub(crate) fn moment(value: AttributeValue<'_>) -> Option<Fault> {
     let valid = match value {
         AttributeValue::Timestamp { seconds, nanos } => timestamp::in_range(seconds, nanos),
-        value => value
-            .as_text()
-            .is_some_and(|text| timestamp::parse(text).is_some()),
+        value => value.as_text().is_some_and(|text| timestamp::parse(text).is_some()),
     };
     (!valid).then(|| {
         let what = "must be a ce_timestamp, or RFC 3339 text such as 2024-05-01T12:00:00Z, \

@@ -221,11 +221,7 @@ pub(crate) fn scan(encoded: &[u8]) -> Result<EventIndex, ScanError> {
 }
 
 #[inline]
-fn insert(
-    encoded: &[u8],
-    index: &mut EventIndex,
-    attribute: AttributeIndex,
-) -> Result<(), ScanError> {
+fn insert(encoded: &[u8], index: &mut EventIndex, attribute: AttributeIndex) -> Result<(), ScanError> {
     let name = attribute.name.of(encoded);
     let earlier = index
         .attributes

@@ -199,28 +199,11 @@ mod tests {
 
     #[test]
     fn malformed_lists_are_told_apart() {
-        for (text, entry) in [
-            (",", 1),
-            ("a,,b", 2),
-            ("a,", 2),
-            ("a, b", 2),
-            ("A", 1),
-            ("é", 1),
-        ] {
-            assert_eq!(
-                Hops::parse(text),
-                Err(HopsError::BadRegion { entry }),
-                "{text}"
-            );
+        for (text, entry) in [(",", 1), ("a,,b", 2), ("a,", 2), ("a, b", 2), ("A", 1), ("é", 1)] {
+            assert_eq!(Hops::parse(text), Err(HopsError::BadRegion { entry }), "{text}");
         }
-        assert_eq!(
-            Hops::from_bytes(Bytes::from_static(&[0xFF])),
-            Err(HopsError::NotText)
-        );
-        assert_eq!(
-            Hops::default().with("a,b"),
-            Err(HopsError::BadRegion { entry: 1 })
-        );
+        assert_eq!(Hops::from_bytes(Bytes::from_static(&[0xFF])), Err(HopsError::NotText));
+        assert_eq!(Hops::default().with("a,b"), Err(HopsError::BadRegion { entry: 1 }));
     }
 
     #[test]

@@ -81,11 +81,7 @@ pub(crate) fn parse(text: &str) -> Option<(i64, i32)> {
     let bytes = text.as_bytes();
     let (date_time, mut rest) = bytes.split_at_checked(19)?;
     let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if separators
-        .iter()
-        .any(|&(at, separator)| date_time[at] != separator)
-        || !matches!(date_time[10], b'T' | b't')
-    {
+    if separators.iter().any(|&(at, separator)| date_time[at] != separator) || !matches!(date_time[10], b'T' | b't') {
         return None;
     }
     let year = number(&date_time[..4])?;
@@ -116,8 +112,7 @@ pub(crate) fn parse(text: &str) -> Option<(i64, i32)> {
         rest = &decimals[count..];
     }
     let offset_seconds = parse_offset(rest)?;
-    let seconds = day_of(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second
-        - offset_seconds;
+    let seconds = day_of(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - offset_seconds;
     in_range(seconds, nanos).then_some((seconds, nanos))
 }
 
@@ -140,9 +135,7 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
 
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |number, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| number * 10 + i64::from(digit - b'0'))
+        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
     })
 }
 

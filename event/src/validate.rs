@@ -6,13 +6,12 @@
 //! publish what, and how much, is the gateway's.
 
 use crate::attribute::{
-    AttributeValue, DATA_CONTENT_TYPE, DATA_REF, DATA_SCHEMA, EXPIRY_TIME, ID, PARTITION_KEY,
-    REGION, REQUIRED, SOURCE, SPEC_VERSION_1_0, SUBJECT, TIME, TRACE_PARENT, TRACE_STATE, TYPE,
+    AttributeValue, DATA_CONTENT_TYPE, DATA_REF, DATA_SCHEMA, EXPIRY_TIME, ID, PARTITION_KEY, REGION, REQUIRED, SOURCE,
+    SPEC_VERSION_1_0, SUBJECT, TIME, TRACE_PARENT, TRACE_STATE, TYPE,
 };
 use crate::event::{Event, EventData};
 use crate::rule::{
-    Fault, any_kind, hops, media_type, moment, plain_text, region_name, required_kind, type_url,
-    uri, uri_reference,
+    Fault, any_kind, hops, media_type, moment, plain_text, region_name, required_kind, type_url, uri, uri_reference,
 };
 use crate::scan::MAX_ATTRIBUTES;
 use crate::stamp::{HOPS, MERIDIAN_ONLY, ORIGIN_REGION, RECORDED_TIME};
@@ -60,11 +59,7 @@ impl Event {
     ///
     /// # Errors
     /// Every violation, with its field, a stable code and what to do.
-    pub fn validate(
-        &self,
-        limits: &EventLimits,
-        source: ValidationSource,
-    ) -> Result<(), Violations> {
+    pub fn validate(&self, limits: &EventLimits, source: ValidationSource) -> Result<(), Violations> {
         let mut check = Check {
             event: self,
             limits,
@@ -139,13 +134,7 @@ impl Check<'_> {
         self.required_text("type", TYPE, event.type_name(), plain_text);
     }
 
-    fn required_text(
-        &mut self,
-        field: &str,
-        name: &str,
-        text: &str,
-        rule: impl FnOnce(&str) -> Option<Fault>,
-    ) {
+    fn required_text(&mut self, field: &str, name: &str, text: &str, rule: impl FnOnce(&str) -> Option<Fault>) {
         let fault = if text.is_empty() {
             let what = "is required and must not be empty; set it on the event";
             Some((ViolationReason::MissingAttribute, String::from(what)))
@@ -170,10 +159,7 @@ impl Check<'_> {
             }
         });
         if let Some((reason, what)) = fault {
-            let shown: String = name
-                .escape_debug()
-                .take(MAX_SHOWN_NAME_CHARACTERS)
-                .collect();
+            let shown: String = name.escape_debug().take(MAX_SHOWN_NAME_CHARACTERS).collect();
             self.found.push(Violation {
                 field: format!("attributes.{shown}"),
                 reason,
@@ -218,9 +204,7 @@ impl Check<'_> {
         }
         match name {
             TIME | EXPIRY_TIME | RECORDED_TIME => moment(value),
-            SUBJECT | PARTITION_KEY | TRACE_PARENT | TRACE_STATE => {
-                required_kind(value, plain_text)
-            }
+            SUBJECT | PARTITION_KEY | TRACE_PARENT | TRACE_STATE => required_kind(value, plain_text),
             DATA_CONTENT_TYPE => required_kind(value, media_type),
             DATA_SCHEMA => required_kind(value, |text| self.data_schema(text)),
             DATA_REF => required_kind(value, uri_reference),

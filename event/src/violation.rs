@@ -83,13 +83,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "{}: {} ({})",
-            self.field,
-            self.description,
-            self.reason.code()
-        )
+        write!(out, "{}: {} ({})", self.field, self.description, self.reason.code())
     }
 }
 

@@ -105,11 +105,7 @@ impl<'a> Cursor<'a> {
     fn long_varint(&mut self) -> Result<u64, ScanError> {
         let at = self.offset();
         let mut value = 0;
-        for (index, &byte) in self.bytes[self.at..]
-            .iter()
-            .take(MAX_VARINT_BYTES)
-            .enumerate()
-        {
+        for (index, &byte) in self.bytes[self.at..].iter().take(MAX_VARINT_BYTES).enumerate() {
             value |= u64::from(byte & 0x7F) << (7 * index);
             if byte < 0x80 {
                 // The tenth byte holds bit 63 alone; more would overflow.
@@ -165,12 +161,7 @@ impl<'a> Cursor<'a> {
     /// the message's highest field number (ours are numbered without gaps from 1), and
     /// `depth` how much deeper a group may nest.
     #[cold]
-    pub(crate) fn other_field(
-        &mut self,
-        key: u32,
-        known: u32,
-        depth: u32,
-    ) -> Result<(), ScanError> {
+    pub(crate) fn other_field(&mut self, key: u32, known: u32, depth: u32) -> Result<(), ScanError> {
         let at = self.offset();
         let field = key >> 3;
         if key & 7 > FIXED32 || field == 0 {

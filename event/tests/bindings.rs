@@ -7,8 +7,8 @@
 
 use bytes::Bytes;
 use meridian_event::{
-    AttributeValue, Binding, Event, EventBuilder, EventData, Header, Hops, HopsError, Record,
-    Stamps, record_provenance, restamp,
+    AttributeValue, Binding, Event, EventBuilder, EventData, Header, Hops, HopsError, Record, Stamps,
+    record_provenance, restamp,
 };
 
 fn record(headers: &[(&'static str, &str)], value: Option<&str>) -> Record {
@@ -33,10 +33,7 @@ fn binary(headers: &[(&'static str, &str)], value: Option<&str>) -> Record {
 }
 
 fn json(text: &str) -> Record {
-    let content_type = (
-        "Content-Type",
-        "Application/CloudEvents+JSON; charset=UTF-8",
-    );
+    let content_type = ("Content-Type", "Application/CloudEvents+JSON; charset=UTF-8");
     record(&[content_type], Some(text))
 }
 
@@ -110,10 +107,7 @@ fn no_data_is_a_null_value_and_empty_data_is_not() {
     let hops = Hops::default();
     for (builder, value) in [
         (EventBuilder::new("1", "/s", "t"), None),
-        (
-            EventBuilder::new("1", "/s", "t").binary_data(b""),
-            Some(Bytes::new()),
-        ),
+        (EventBuilder::new("1", "/s", "t").binary_data(b""), Some(Bytes::new())),
     ] {
         let event = builder.build().unwrap();
         let record = Binding::KafkaBinary.bind(&event, &stamps(&hops), None, 0);
@@ -161,20 +155,12 @@ fn the_content_type_decides_between_text_and_bytes() {
     }
     let mut latin = binary(&[("content-type", "text/plain")], None);
     latin.value = Some(Bytes::from_static(&[0xE9]));
-    assert_eq!(
-        Binding::unbind(&latin).unwrap().data(),
-        EventData::Binary(&[0xE9])
-    );
+    assert_eq!(Binding::unbind(&latin).unwrap().data(), EventData::Binary(&[0xE9]));
 }
 
 #[test]
 fn protobuf_data_is_told_by_its_type_url() {
-    let headers = |schema| {
-        [
-            ("content-type", "application/protobuf"),
-            ("ce_dataschema", schema),
-        ]
-    };
+    let headers = |schema| [("content-type", "application/protobuf"), ("ce_dataschema", schema)];
     let event = Binding::unbind(&binary(&headers("type.googleapis.com/a.B"), Some("x"))).unwrap();
     assert_eq!(
         event.data(),
@@ -183,10 +169,7 @@ fn protobuf_data_is_told_by_its_type_url() {
             value: b"x"
         }
     );
-    let json = [
-        ("content-type", "application/json"),
-        ("ce_dataschema", "a/B"),
-    ];
+    let json = [("content-type", "application/json"), ("ce_dataschema", "a/B")];
     let event = Binding::unbind(&binary(&json, Some("{}"))).unwrap();
     assert_eq!(event.data(), EventData::Text("{}"));
     let event = Binding::unbind(&binary(&headers("https://schemas/b"), Some("x"))).unwrap();
@@ -254,10 +237,7 @@ fn structured_records_of_other_formats_are_refused_by_name() {
     ] {
         let text = fault(&record(&[("content-type", content_type)], Some("x")));
         assert!(text.starts_with("RECORD_FORMAT_UNKNOWN: "), "{text}");
-        assert!(
-            text.contains(&format!("content type {content_type};")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("content type {content_type};")), "{text}");
     }
     for format in ["json", "protobuf"] {
         let content_type = format!("application/cloudevents+{format}");
@@ -283,14 +263,8 @@ fn json_events_are_read() {
     );
     assert_eq!(event.id(), "A1");
     assert_eq!(event.time_ms(), Some(1_522_949_460_000));
-    assert_eq!(
-        event.attribute("attempt"),
-        Some(AttributeValue::Integer(-3))
-    );
-    assert_eq!(
-        event.attribute("urgent"),
-        Some(AttributeValue::Boolean(false))
-    );
+    assert_eq!(event.attribute("attempt"), Some(AttributeValue::Integer(-3)));
+    assert_eq!(event.attribute("urgent"), Some(AttributeValue::Boolean(false)));
     assert_eq!(event.attribute("nothing"), None);
     assert_eq!(event.data_content_type(), Some("application/json"));
     // No digit is lost and no key moved.
@@ -353,12 +327,8 @@ fn json_that_is_no_event_is_told_why() {
 
 #[test]
 fn stamps_of_the_headers_win_over_a_structured_event() {
-    let mut structured = json(
-        r#"{"specversion":"1.0","type":"t","source":"/s","id":"1","hops":"forged","a":"kept"}"#,
-    );
-    structured
-        .headers
-        .push(Header::new("ce_hops", &b"us-east"[..]));
+    let mut structured = json(r#"{"specversion":"1.0","type":"t","source":"/s","id":"1","hops":"forged","a":"kept"}"#);
+    structured.headers.push(Header::new("ce_hops", &b"us-east"[..]));
     let event = Binding::unbind(&structured).unwrap();
     assert_eq!(event.text_attribute("hops"), Some("us-east"));
     assert_eq!(event.text_attribute("a"), Some("kept"));
@@ -373,10 +343,7 @@ fn provenance_of_foreign_records() {
         ("ce_originregion", "", HopsError::BadOriginRegion),
         ("ce_originregion", "US", HopsError::BadOriginRegion),
     ] {
-        assert_eq!(
-            record_provenance(&record(&[(header, value)], None)),
-            Err(error)
-        );
+        assert_eq!(record_provenance(&record(&[(header, value)], None)), Err(error));
     }
     let twice = record(&[("ce_hops", "a"), ("ce_hops", "b")], None);
     assert_eq!(record_provenance(&twice).unwrap().hops.as_str(), "b");
@@ -384,10 +351,7 @@ fn provenance_of_foreign_records() {
 
 #[test]
 fn restamping_keeps_foreign_headers_and_leaves_one_list() {
-    let before = record(
-        &[("x", "1"), ("ce_hops", "a"), ("x", "2"), ("ce_hops", "b")],
-        Some("v"),
-    );
+    let before = record(&[("x", "1"), ("ce_hops", "a"), ("x", "2"), ("ce_hops", "b")], Some("v"));
     let hops = Hops::parse("a,b").unwrap();
     let after = restamp(&before, &hops);
     assert_eq!(texts(&after), [("x", "1"), ("ce_hops", "a,b"), ("x", "2")]);

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use meridian_event::stamp::{HOPS, ORIGIN_REGION, RECORDED_TIME};
 use meridian_event::{
-    AttributeValue, Binding, Event, EventBuilder, EventData, EventLimits, Hops, Record, Stamps,
-    ValidationSource, ViolationReason, record_provenance, restamp,
+    AttributeValue, Binding, Event, EventBuilder, EventData, EventLimits, Hops, Record, Stamps, ValidationSource,
+    ViolationReason, record_provenance, restamp,
 };
 use meridian_proto::cloudevents::CloudEvent;
 use proptest::prelude::*;

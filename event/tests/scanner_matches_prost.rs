@@ -163,13 +163,7 @@ fn wrapped(keys: &[u8], content: Vec<u8>) -> Vec<u8> {
 #[test]
 fn groups_nest_as_deep_as_in_prost() {
     // In the event, an entry, a value, a timestamp, and an Any.
-    for keys in [
-        &[][..],
-        &[0x2A],
-        &[0x2A, 0x12],
-        &[0x2A, 0x12, 0x3A],
-        &[0x42],
-    ] {
+    for keys in [&[][..], &[0x2A], &[0x2A, 0x12], &[0x2A, 0x12, 0x3A], &[0x42]] {
         let mut taken = 0;
         for depth in 90..105 {
             for inside in [&[][..], &[0x78, 1]] {
@@ -182,13 +176,7 @@ fn groups_nest_as_deep_as_in_prost() {
 
 #[test]
 fn groups_must_end_as_they_began() {
-    for encoded in [
-        &[0x7B][..],
-        &[0x7C],
-        &[0x7B, 0x74],
-        &[0x7B, 0x00, 0x7C],
-        &[0x7B, 0x7F],
-    ] {
+    for encoded in [&[0x7B][..], &[0x7C], &[0x7B, 0x74], &[0x7B, 0x00, 0x7C], &[0x7B, 0x7F]] {
         assert!(!compare(encoded), "{encoded:02x?}");
     }
     assert!(compare(&[0x7B, 0x7C]));

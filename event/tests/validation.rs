@@ -31,18 +31,12 @@ fn violations(builder: EventBuilder, limits: &EventLimits, source: ValidationSou
 
 #[track_caller]
 fn refused(builder: EventBuilder, expected: &str) {
-    assert_eq!(
-        violations(builder, &EventLimits::default(), Client),
-        expected
-    );
+    assert_eq!(violations(builder, &EventLimits::default(), Client), expected);
 }
 
 #[track_caller]
 fn taken(builder: EventBuilder, source: ValidationSource) {
-    assert_eq!(
-        violations(builder, &EventLimits::default(), source),
-        "valid"
-    );
+    assert_eq!(violations(builder, &EventLimits::default(), source), "valid");
 }
 
 #[track_caller]
@@ -139,12 +133,7 @@ fn what_meridian_sets_is_refused_from_clients_and_checked_from_peers() {
     for (name, good, bad, code) in [
         ("originregion", "us-east", "US", "BAD_REGION_NAME"),
         ("hops", "us-east,eu-west", "us-east,", "BAD_HOPS"),
-        (
-            "recordedtime",
-            "2024-05-01T12:00:00Z",
-            "noon",
-            "BAD_TIMESTAMP",
-        ),
+        ("recordedtime", "2024-05-01T12:00:00Z", "noon", "BAD_TIMESTAMP"),
     ] {
         refused_value(
             name,
@@ -163,13 +152,7 @@ fn what_meridian_sets_is_refused_from_clients_and_checked_from_peers() {
 #[test]
 fn values_must_not_be_empty_where_the_specification_says_so() {
     let empty = "must not be empty; set a value, or leave the attribute out (EMPTY_ATTRIBUTE)";
-    for name in [
-        "subject",
-        "partitionkey",
-        "datacontenttype",
-        "dataschema",
-        "region",
-    ] {
+    for name in ["subject", "partitionkey", "datacontenttype", "dataschema", "region"] {
         refused_value(name, "", empty);
     }
     taken(sound().extension("note", ""), Client);
@@ -186,13 +169,7 @@ fn values_must_not_be_empty_where_the_specification_says_so() {
 #[test]
 fn kinds_of_values() {
     let kind = "must be text; use ce_string, or ce_uri for URIs (BAD_ATTRIBUTE_TYPE)";
-    for name in [
-        "subject",
-        "partitionkey",
-        "datacontenttype",
-        "traceparent",
-        "region",
-    ] {
+    for name in ["subject", "partitionkey", "datacontenttype", "traceparent", "region"] {
         refused_value(name, 7, kind);
     }
     refused_value("dataschema", &b"x"[..], kind);
@@ -254,14 +231,8 @@ fn moments() {
     refused_value("time", at(0, 1_000_000_000), bad);
     refused_value("expirytime", at(0, -1), bad);
     refused_value("moment", at(253_402_300_800, 0), bad);
-    taken(
-        sound().extension("time", "2024-05-01T12:00:00+02:00"),
-        Client,
-    );
-    taken(
-        sound().extension("time", at(253_402_300_799, 999_999_999)),
-        Client,
-    );
+    taken(sound().extension("time", "2024-05-01T12:00:00+02:00"), Client);
+    taken(sound().extension("time", at(253_402_300_799, 999_999_999)), Client);
 }
 
 #[test]
@@ -295,10 +266,7 @@ fn sizes() {
     assert_eq!(violations(three(), &limits, Peer), "valid");
     assert_eq!(
         violations(
-            sound()
-                .extension("a", 1)
-                .extension("b", 2)
-                .extension("c", 3),
+            sound().extension("a", 1).extension("b", 2).extension("c", 3),
             &limits,
             Client
         ),

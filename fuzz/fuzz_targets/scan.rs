@@ -11,6 +11,8 @@ use libfuzzer_sys::fuzz_target;
 use meridian_event::{AttributeValue, Event, EventData, EventLimits, ScanError, ValidationSource};
 use prost::Message as _;
 
+// The contract has messages that this target has no use for.
+#[allow(dead_code)]
 mod cloudevents {
     include!(concat!(env!("OUT_DIR"), "/io.cloudevents.v1.rs"));
 }

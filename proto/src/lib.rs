@@ -37,5 +37,4 @@ pub use generated::meridian::v1 as meridian;
 
 /// The encoded `FileDescriptorSet` of all contracts, as published, for gRPC
 /// server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/meridian_descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/meridian_descriptors.bin"));

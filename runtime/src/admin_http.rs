@@ -14,8 +14,7 @@ use crate::health::{ComponentState, Health, HealthSnapshot};
 use crate::metrics::Metrics;
 
 /// The content type of the OpenMetrics text format, version 1.0.0.
-pub const OPENMETRICS_CONTENT_TYPE: &str =
-    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The routes of the admin port that every process has.
 pub fn admin_routes(health: Health, metrics: Metrics) -> Router {
@@ -23,9 +22,7 @@ pub fn admin_routes(health: Health, metrics: Metrics) -> Router {
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state(health);
-    let scrape = Router::new()
-        .route("/metrics", get(scrape))
-        .with_state(metrics);
+    let scrape = Router::new().route("/metrics", get(scrape)).with_state(metrics);
     probes.merge(scrape)
 }
 
@@ -49,11 +46,7 @@ async fn scrape(State(metrics): State<Metrics>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "metrics cannot be written\n",
-            )
-                .into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response()
         }
     }
 }
@@ -65,10 +58,7 @@ fn answer(good: bool, body: &Value) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (status, headers, format!("{body}\n")).into_response()
@@ -120,16 +110,9 @@ mod tests {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = routes.clone().oneshot(request).await.unwrap();
         let status = response.status();
-        let content_type = response.headers()[header::CONTENT_TYPE]
-            .to_str()
-            .unwrap()
-            .to_owned();
+        let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        (
-            status,
-            content_type,
-            String::from_utf8(body.to_vec()).unwrap(),
-        )
+        (status, content_type, String::from_utf8(body.to_vec()).unwrap())
     }
 
     #[tokio::test]
@@ -160,10 +143,7 @@ mod tests {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("\"status\":\"draining\""));
         health.not_live("stuck");
-        assert_eq!(
-            ask(&routes, "/livez").await.0,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
+        assert_eq!(ask(&routes, "/livez").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

@@ -26,9 +26,7 @@ pub enum ByteBudgetError {
         max_bytes: u64,
     },
     /// The deadline passed before enough was given back.
-    #[error(
-        "no {requested_bytes} bytes became free in time; {in_use_bytes} of {max_bytes} bytes are in use"
-    )]
+    #[error("no {requested_bytes} bytes became free in time; {in_use_bytes} of {max_bytes} bytes are in use")]
     DeadlinePassed {
         /// What was asked for.
         requested_bytes: u64,
@@ -92,11 +90,7 @@ impl ByteBudget {
     }
 
     /// Takes bytes, waiting in line until `deadline`. Giving up the future gives up the place in line.
-    pub async fn acquire(
-        &self,
-        bytes: u64,
-        deadline: Instant,
-    ) -> Result<BytePermit, ByteBudgetError> {
+    pub async fn acquire(&self, bytes: u64, deadline: Instant) -> Result<BytePermit, ByteBudgetError> {
         let permits = self.permits(bytes)?;
         if let Some(permit) = self.try_acquire(bytes) {
             return Ok(permit);
@@ -223,10 +217,7 @@ mod tests {
         let held = budget.try_acquire(50).unwrap();
         let mut large = Box::pin(budget.acquire(80, soon()));
         assert!(large.as_mut().now_or_never().is_none());
-        assert!(
-            budget.try_acquire(1).is_none(),
-            "nobody passes one who waits"
-        );
+        assert!(budget.try_acquire(1).is_none(), "nobody passes one who waits");
         let mut small = Box::pin(budget.acquire(10, soon()));
         assert!(small.as_mut().now_or_never().is_none());
         assert_eq!(budget.waiters(), 2);
@@ -260,10 +251,7 @@ mod tests {
         let mut first = Box::pin(budget.acquire(1, soon()));
         assert!(first.as_mut().now_or_never().is_none());
         let refused = budget.acquire(1, soon()).now_or_never().unwrap();
-        assert_eq!(
-            refused.unwrap_err(),
-            ByteBudgetError::TooManyWaiters { max_waiters: 1 }
-        );
+        assert_eq!(refused.unwrap_err(), ByteBudgetError::TooManyWaiters { max_waiters: 1 });
         drop(first);
         assert_eq!(budget.waiters(), 0);
     }

@@ -136,15 +136,12 @@ impl Health {
     pub fn snapshot(&self) -> HealthSnapshot {
         let now = self.shared.clock.now();
         let state = self.shared.lock();
-        let components = state
-            .components
-            .iter()
-            .map(|(name, component)| ComponentSnapshot {
-                name: name.clone(),
-                required: component.required,
-                state: component.state.clone(),
-                state_for: now.saturating_duration_since(component.since),
-            });
+        let components = state.components.iter().map(|(name, component)| ComponentSnapshot {
+            name: name.clone(),
+            required: component.required,
+            state: component.state.clone(),
+            state_for: now.saturating_duration_since(component.since),
+        });
         HealthSnapshot {
             ready: state.is_ready(),
             draining: state.draining,

@@ -25,17 +25,10 @@ pub use byte_budget::{ByteBudget, ByteBudgetError, BytePermit};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use config::{Document, Fault, Faults, Mapping, Node, SecretSources};
 pub use health::{ComponentSnapshot, ComponentState, Health, HealthComponent, HealthSnapshot};
-pub use metrics::{
-    BoundedFamily, LATENCY_BUCKETS_SECONDS, Metrics, OVERFLOW, RegisterError, latency_histogram,
-};
+pub use metrics::{BoundedFamily, LATENCY_BUCKETS_SECONDS, Metrics, OVERFLOW, RegisterError, latency_histogram};
 pub use secret::Secret;
-pub use shutdown::{
-    PhaseOutcome, PhaseReport, Shutdown, ShutdownPlan, ShutdownReport, ShutdownSignal,
-};
+pub use shutdown::{PhaseOutcome, PhaseReport, Shutdown, ShutdownPlan, ShutdownReport, ShutdownSignal};
 pub use signal::{TerminationSignal, TerminationSignals};
 pub use socket::{BindError, bind, set_no_delay};
-pub use tasks::{
-    FailurePolicy, JoinReport, SpawnRefused, TaskError, TaskFailure, TaskFailureKind, TaskOutput,
-    Tasks,
-};
+pub use tasks::{FailurePolicy, JoinReport, SpawnRefused, TaskError, TaskFailure, TaskFailureKind, TaskOutput, Tasks};
 pub use telemetry::{LogFormat, LogOptions, TelemetryError, init_tracing};

@@ -76,9 +76,7 @@ impl Metrics {
         N: Into<Cow<'static, str>>,
         V: Into<Cow<'static, str>>,
     {
-        let labels = labels
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()));
+        let labels = labels.into_iter().map(|(name, value)| (name.into(), value.into()));
         let mut registry = Registry::with_labels(labels);
         let overflowed = Family::default();
         registry.register(
@@ -105,12 +103,7 @@ impl Metrics {
     }
 
     /// Registers a metric; keep a clone of it to use it. `help` is a sentence without its full stop.
-    pub fn register(
-        &self,
-        name: &str,
-        help: &str,
-        metric: impl Metric,
-    ) -> Result<(), RegisterError> {
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) -> Result<(), RegisterError> {
         let name = self.full_name(name);
         let mut state = self.shared.lock();
         state.take_name(&name)?;
@@ -136,24 +129,13 @@ impl Metrics {
         let full_name = self.full_name(name);
         let family = Family::new_with_constructor(constructor);
         self.register(name, help, family.clone())?;
-        let overflowed = self
-            .shared
-            .overflowed
-            .get_or_create_owned(&[("family", full_name)]);
-        Ok(BoundedFamily::new(
-            family,
-            max_label_sets,
-            overflow,
-            overflowed,
-        ))
+        let overflowed = self.shared.overflowed.get_or_create_owned(&[("family", full_name)]);
+        Ok(BoundedFamily::new(family, max_label_sets, overflow, overflowed))
     }
 
     /// Registers `meridian_build_info`, whose labels say what runs.
     pub fn register_build_info(&self, version: &str, revision: &str) -> Result<(), RegisterError> {
-        let labels = [
-            ("version", version.to_owned()),
-            ("revision", revision.to_owned()),
-        ];
+        let labels = [("version", version.to_owned()), ("revision", revision.to_owned())];
         let root = Metrics {
             shared: Arc::clone(&self.shared),
             prefix: String::new(),
@@ -168,9 +150,7 @@ impl Metrics {
         for name in process::NAMES {
             state.take_name(name)?;
         }
-        state
-            .registry
-            .register_collector(Box::new(process::ProcessMetrics));
+        state.registry.register_collector(Box::new(process::ProcessMetrics));
         Ok(())
     }
 
@@ -217,9 +197,7 @@ impl State {
             });
         }
         if !self.names.insert(name.to_owned()) {
-            return Err(RegisterError::Duplicate {
-                name: name.to_owned(),
-            });
+            return Err(RegisterError::Duplicate { name: name.to_owned() });
         }
         Ok(())
     }

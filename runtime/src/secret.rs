@@ -41,10 +41,7 @@ mod tests {
     #[test]
     fn printing_shows_nothing() {
         let secret = Secret::new("hunter2");
-        assert_eq!(
-            format!("{secret:?} {secret}"),
-            "Secret(redacted) (redacted)"
-        );
+        assert_eq!(format!("{secret:?} {secret}"), "Secret(redacted) (redacted)");
         assert_eq!(secret.expose(), "hunter2");
     }
 }

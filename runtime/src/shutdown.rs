@@ -86,11 +86,7 @@ impl ShutdownPlan {
     }
 
     /// Adds a phase. It is not polled before its turn.
-    pub fn phase(
-        mut self,
-        name: impl Into<String>,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) -> Self {
+    pub fn phase(mut self, name: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) -> Self {
         self.phases.push((name.into(), Box::pin(work)));
         self
     }
@@ -114,11 +110,7 @@ impl ShutdownPlan {
                 }
                 _ => tracing::warn!(phase = %name, ?took, %outcome, "shutdown phase not finished"),
             }
-            phases.push(PhaseReport {
-                name,
-                took,
-                outcome,
-            });
+            phases.push(PhaseReport { name, took, outcome });
         }
         ShutdownReport { phases }
     }
@@ -177,9 +169,7 @@ pub struct ShutdownReport {
 impl ShutdownReport {
     /// Whether every phase finished.
     pub fn is_clean(&self) -> bool {
-        self.phases
-            .iter()
-            .all(|phase| phase.outcome == PhaseOutcome::Finished)
+        self.phases.iter().all(|phase| phase.outcome == PhaseOutcome::Finished)
     }
 }
 

@@ -15,9 +15,7 @@ const BACKLOG_CONNECTIONS: u32 = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The text is no `host:port`, or its host has no address.
-    #[error(
-        "address {address} cannot be resolved: {source}; write host:port, such as 127.0.0.1:7400 or [::]:7400"
-    )]
+    #[error("address {address} cannot be resolved: {source}; write host:port, such as 127.0.0.1:7400 or [::]:7400")]
     Unresolved {
         /// As written.
         address: String,
@@ -123,14 +121,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_address_or_not_ours_is_explained() {
-        assert!(matches!(
-            bind("7400").await,
-            Err(BindError::Unresolved { .. })
-        ));
+        assert!(matches!(bind("7400").await, Err(BindError::Unresolved { .. })));
         let elsewhere = bind("192.0.2.1:7400").await.unwrap_err(); // TEST-NET-1, RFC 5737
-        assert!(
-            matches!(elsewhere, BindError::NotLocal { .. }),
-            "{elsewhere}"
-        );
+        assert!(matches!(elsewhere, BindError::NotLocal { .. }), "{elsewhere}");
     }
 }

@@ -144,12 +144,7 @@ impl Tasks {
 
     /// Starts a task on the current tokio runtime, so must be called within one. The task is expected to end soon after
     /// the [`token`](Self::token) is cancelled.
-    pub fn spawn<F>(
-        &self,
-        name: impl Into<String>,
-        policy: FailurePolicy,
-        work: F,
-    ) -> Result<(), SpawnRefused>
+    pub fn spawn<F>(&self, name: impl Into<String>, policy: FailurePolicy, work: F) -> Result<(), SpawnRefused>
     where
         F: Future<Output: TaskOutput> + Send + 'static,
     {
@@ -229,10 +224,7 @@ impl Tasks {
         let mut running = self.shared.lock();
         if running.names.len() >= self.shared.max_tasks {
             let max_tasks = self.shared.max_tasks;
-            return Err(SpawnRefused {
-                task: name,
-                max_tasks,
-            });
+            return Err(SpawnRefused { task: name, max_tasks });
         }
         let id = running.next;
         running.next += 1;

@@ -68,16 +68,11 @@ pub enum TelemetryError {
 /// the one thing here that is global, for `tracing` makes it so.
 pub fn init_tracing(options: &LogOptions) -> Result<(), TelemetryError> {
     let subscriber = subscriber(options, io::stderr)?;
-    subscriber
-        .try_init()
-        .map_err(|_| TelemetryError::AlreadySet)
+    subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)
 }
 
 /// A subscriber that writes elsewhere, for tests and for programs that set up their own.
-pub fn subscriber<W>(
-    options: &LogOptions,
-    writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
+pub fn subscriber<W>(options: &LogOptions, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -253,9 +248,7 @@ mod tests {
         };
         let error = subscriber(&bad, io::stderr).map(|_| ()).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .starts_with("log filter `gateway=loud` is not valid"),
+            error.to_string().starts_with("log filter `gateway=loud` is not valid"),
             "{error}"
         );
     }

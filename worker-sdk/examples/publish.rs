@@ -11,9 +11,7 @@ use meridian_worker_sdk::{EventBuilder, Publisher};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let gateway = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:7400".to_owned());
+    let gateway = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7400".to_owned());
     let publisher = Publisher::builder([gateway]).build()?;
     let mut pending = Vec::new();
     for number in 0..100 {
@@ -35,12 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(receipt) = last {
         println!(
             "stored on {}/{} by rule {}, the last at {}/{}@{}",
-            receipt.region,
-            receipt.broker,
-            receipt.rule,
-            receipt.topic,
-            receipt.partition,
-            receipt.position
+            receipt.region, receipt.broker, receipt.rule, receipt.topic, receipt.partition, receipt.position
         );
     }
     Ok(())

@@ -12,9 +12,7 @@ use meridian_worker_sdk::{Delivery, Settlement, Worker};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let gateway = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:7400".to_owned());
+    let gateway = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7400".to_owned());
     let stop = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
             eprintln!("cannot wait for Ctrl-C: {error}");

@@ -70,10 +70,7 @@ impl Balancer {
 
     /// When the first paused gateway may be tried again.
     pub fn next_available(&self) -> Option<Instant> {
-        self.gateways
-            .iter()
-            .filter_map(|load| load.paused_until)
-            .min()
+        self.gateways.iter().filter_map(|load| load.paused_until).min()
     }
 
     /// Work was sent.

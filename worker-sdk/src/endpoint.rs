@@ -49,11 +49,10 @@ impl Gateway {
         } else {
             format!("http://{address}")
         };
-        let endpoint =
-            Endpoint::from_shared(uri).map_err(|fault| ConfigurationError::BadAddress {
-                address: address.clone(),
-                fault: fault.to_string(),
-            })?;
+        let endpoint = Endpoint::from_shared(uri).map_err(|fault| ConfigurationError::BadAddress {
+            address: address.clone(),
+            fault: fault.to_string(),
+        })?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)

@@ -31,13 +31,7 @@ impl Binding {
     /// The event as a record. `key` and `timestamp_ms` (milliseconds since the
     /// Unix epoch) are the record's; the event keeps its `partitionkey` (CloudEvents
     /// Kafka binding, section 3.1). The stamps win over attributes of their names.
-    pub fn bind(
-        self,
-        event: &Event,
-        stamps: &Stamps<'_>,
-        key: Option<Bytes>,
-        timestamp_ms: i64,
-    ) -> Record {
+    pub fn bind(self, event: &Event, stamps: &Stamps<'_>, key: Option<Bytes>, timestamp_ms: i64) -> Record {
         match self {
             Self::KafkaBinary => kafka_binary::bind(event, stamps, key, timestamp_ms),
             Self::Protobuf => protobuf::bind(event, stamps, key, timestamp_ms),
@@ -54,9 +48,7 @@ impl Binding {
     pub fn unbind(record: &Record) -> Result<Event, UnbindError> {
         let text = content_type(record).and_then(|value| std::str::from_utf8(value).ok());
         match text {
-            Some(text) if starts_with_ignoring_case(text, STRUCTURED_PREFIX) => {
-                unbind_structured(record, text)
-            }
+            Some(text) if starts_with_ignoring_case(text, STRUCTURED_PREFIX) => unbind_structured(record, text),
             _ => kafka_binary::unbind(record),
         }
     }

@@ -11,8 +11,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use crate::attribute::{
-    AttributeValue, DATA_REF, DATA_SCHEMA, EXPIRY_TIME, PARTITION_KEY, REGION, SUBJECT, TIME,
-    TRACE_PARENT, TRACE_STATE,
+    AttributeValue, DATA_REF, DATA_SCHEMA, EXPIRY_TIME, PARTITION_KEY, REGION, SUBJECT, TIME, TRACE_PARENT, TRACE_STATE,
 };
 use crate::event::Event;
 use crate::record::{Header, Record};
@@ -78,9 +77,7 @@ impl HeaderWriter {
             value: Some(match value {
                 AttributeValue::Boolean(true) => Bytes::from_static(b"true"),
                 AttributeValue::Boolean(false) => Bytes::from_static(b"false"),
-                value => value
-                    .as_text()
-                    .map_or_else(Bytes::new, |text| event.slice_of(text)),
+                value => value.as_text().map_or_else(Bytes::new, |text| event.slice_of(text)),
             }),
         });
         if known.is_none() {
@@ -91,9 +88,7 @@ impl HeaderWriter {
         }
         if matches!(
             value,
-            AttributeValue::Integer(_)
-                | AttributeValue::Binary(_)
-                | AttributeValue::Timestamp { .. }
+            AttributeValue::Integer(_) | AttributeValue::Binary(_) | AttributeValue::Timestamp { .. }
         ) {
             self.write(Part::Value, |buffer| value.write_canonical(buffer));
         }

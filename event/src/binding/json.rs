@@ -11,9 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::error::{JsonFault, UnbindError, shown};
-use crate::attribute::{
-    AttributeValue, DATA_CONTENT_TYPE, ID, REQUIRED, SOURCE, SPEC_VERSION, TYPE,
-};
+use crate::attribute::{AttributeValue, DATA_CONTENT_TYPE, ID, REQUIRED, SOURCE, SPEC_VERSION, TYPE};
 use crate::builder::EventBuilder;
 use crate::event::Event;
 use crate::scan::MAX_ATTRIBUTES;
@@ -39,16 +37,12 @@ enum Member {
 }
 
 pub(super) fn read(encoded: &[u8]) -> Result<Event, UnbindError> {
-    let members: Members<'_> =
-        serde_json::from_slice(encoded).map_err(|error| JsonFault::Syntax {
-            line: error.line(),
-            column: error.column(),
-        })?;
+    let members: Members<'_> = serde_json::from_slice(encoded).map_err(|error| JsonFault::Syntax {
+        line: error.line(),
+        column: error.column(),
+    })?;
     if members.len() > MAX_MEMBERS {
-        return Err(JsonFault::TooManyMembers {
-            members: members.len(),
-        }
-        .into());
+        return Err(JsonFault::TooManyMembers { members: members.len() }.into());
     }
     let mut builder = EventBuilder::with_spec_version(
         &required(&members, ID)?,
@@ -102,25 +96,16 @@ fn member(name: &str, raw: &RawValue) -> Result<Member, JsonFault> {
         Some(b'n') => Ok(Member::Null),
         Some(b't') => Ok(Member::Boolean(true)),
         Some(b'f') => Ok(Member::Boolean(false)),
-        _ => text
-            .parse()
-            .map(Member::Integer)
-            .map_err(|_| bad_member(name)),
+        _ => text.parse().map(Member::Integer).map_err(|_| bad_member(name)),
     }
 }
 
 fn bad_member(name: &str) -> JsonFault {
-    JsonFault::BadMember {
-        member: shown(name),
-    }
+    JsonFault::BadMember { member: shown(name) }
 }
 
 /// JSON format, section 3.1.
-fn put_data(
-    builder: EventBuilder,
-    members: &Members<'_>,
-    media_type: Option<&str>,
-) -> Result<EventBuilder, JsonFault> {
+fn put_data(builder: EventBuilder, members: &Members<'_>, media_type: Option<&str>) -> Result<EventBuilder, JsonFault> {
     // Null is absent here too: it is what many producers write for no data.
     let present = |name| members.get(name).filter(|raw| raw.get() != "null");
     match (present(DATA), present(DATA_BASE64)) {
@@ -133,9 +118,7 @@ fn put_data(
         }
         (Some(raw), None) => match media_type {
             // Without a media type, data is JSON; other bindings must be told so.
-            None => Ok(builder
-                .data_content_type(JSON_MEDIA_TYPE)
-                .text_data(raw.get())),
+            None => Ok(builder.data_content_type(JSON_MEDIA_TYPE).text_data(raw.get())),
             Some(media_type) if is_json_media_type(media_type) => Ok(builder.text_data(raw.get())),
             Some(_) => Ok(match serde_json::from_str::<String>(raw.get()) {
                 Ok(text) => builder.text_data(text),

@@ -17,16 +17,12 @@ use bytes::Bytes;
 
 use super::error::{UnbindError, shown};
 use super::header::{CONTENT_TYPE, HEADER_PREFIX, HeaderWriter, content_type, last_header};
-use crate::attribute::{
-    AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, REQUIRED, SPEC_VERSION_1_0,
-};
+use crate::attribute::{AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, REQUIRED, SPEC_VERSION_1_0};
 use crate::builder::EventBuilder;
 use crate::event::{Event, EventData};
 use crate::record::{Header, Record};
 use crate::stamp::{MERIDIAN_ONLY, Stamps};
-use crate::syntax::{
-    is_attribute_name, is_json_media_type, is_media_type_of, is_text_media_type, is_uri,
-};
+use crate::syntax::{is_attribute_name, is_json_media_type, is_media_type_of, is_text_media_type, is_uri};
 
 /// What is written (protobuf format, section 1.2), and the older spellings that
 /// producers use as well.
@@ -42,12 +38,7 @@ const REQUIRED_HEADERS: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce
 /// lengths of an entry, its name and its value.
 const ENTRY_OVERHEAD_BYTES: usize = 16;
 
-pub(super) fn bind(
-    event: &Event,
-    stamps: &Stamps<'_>,
-    key: Option<Bytes>,
-    timestamp_ms: i64,
-) -> Record {
+pub(super) fn bind(event: &Event, stamps: &Stamps<'_>, key: Option<Bytes>, timestamp_ms: i64) -> Record {
     // Four required, three stamps, and content type and schema of protobuf data.
     let mut headers = HeaderWriter::with_capacity(event.attribute_count() + 9);
     headers.push("ce_id", event.slice_of(event.id()));
@@ -79,10 +70,7 @@ pub(super) fn bind(
     }
     if let EventData::Protobuf { type_url, .. } = event.data() {
         if !has_content_type {
-            headers.push(
-                CONTENT_TYPE,
-                Bytes::from_static(PROTOBUF_MEDIA_TYPES[0].as_bytes()),
-            );
+            headers.push(CONTENT_TYPE, Bytes::from_static(PROTOBUF_MEDIA_TYPES[0].as_bytes()));
         }
         if !has_schema && !type_url.is_empty() {
             headers.push(DATA_SCHEMA_HEADER, event.slice_of(type_url));
@@ -107,8 +95,7 @@ fn canonical_bytes(event: &Event, value: AttributeValue<'_>) -> Bytes {
 pub(super) fn unbind(record: &Record) -> Result<Event, UnbindError> {
     let [id, source, spec_version, type_name] = required(record)?;
     let capacity = record.size_bytes() + ENTRY_OVERHEAD_BYTES * (record.headers.len() + 1);
-    let mut builder =
-        EventBuilder::with_spec_version(id, source, spec_version, type_name, capacity);
+    let mut builder = EventBuilder::with_spec_version(id, source, spec_version, type_name, capacity);
     for header in &record.headers {
         let Some((name, value)) = attribute_of(header) else {
             continue;
@@ -136,9 +123,7 @@ pub(super) fn unbind(record: &Record) -> Result<Event, UnbindError> {
 fn required(record: &Record) -> Result<[&str; 4], UnbindError> {
     let mut found = [""; 4];
     for header in &record.headers {
-        let place = REQUIRED_HEADERS
-            .iter()
-            .position(|name| header.name == *name);
+        let place = REQUIRED_HEADERS.iter().position(|name| header.name == *name);
         if let (Some(place), Some(value)) = (place, &header.value) {
             found[place] = header_text(&header.name, value)?;
         }
@@ -162,12 +147,7 @@ fn attribute_of(header: &Header) -> Option<(&str, &Bytes)> {
     (is_attribute_name(name) && !has_own_place).then_some((name, value))
 }
 
-fn put_data(
-    builder: EventBuilder,
-    record: &Record,
-    media_type: &str,
-    data: &Bytes,
-) -> EventBuilder {
+fn put_data(builder: EventBuilder, record: &Record, media_type: &str, data: &Bytes) -> EventBuilder {
     let says_protobuf = PROTOBUF_MEDIA_TYPES
         .iter()
         .any(|expected| is_media_type_of(media_type, expected));
@@ -188,7 +168,5 @@ fn put_data(
 }
 
 fn header_text<'a>(name: &str, value: &'a Bytes) -> Result<&'a str, UnbindError> {
-    std::str::from_utf8(value).map_err(|_| UnbindError::NotText {
-        header: shown(name),
-    })
+    std::str::from_utf8(value).map_err(|_| UnbindError::NotText { header: shown(name) })
 }

@@ -17,12 +17,7 @@ use crate::stamp::{MERIDIAN_ONLY, Stamps};
 
 pub(super) const MEDIA_TYPE: &str = "application/cloudevents+protobuf";
 
-pub(super) fn bind(
-    event: &Event,
-    stamps: &Stamps<'_>,
-    key: Option<Bytes>,
-    timestamp_ms: i64,
-) -> Record {
+pub(super) fn bind(event: &Event, stamps: &Stamps<'_>, key: Option<Bytes>, timestamp_ms: i64) -> Record {
     // The content type and three stamps.
     let mut headers = HeaderWriter::with_capacity(4);
     headers.push(CONTENT_TYPE, Bytes::from_static(MEDIA_TYPE.as_bytes()));

@@ -39,10 +39,7 @@ pub fn record_provenance(record: &Record) -> Result<Provenance, HopsError> {
         None => Hops::default(),
         Some(value) => Hops::from_bytes(value.clone())?,
     };
-    Ok(Provenance {
-        origin_region,
-        hops,
-    })
+    Ok(Provenance { origin_region, hops })
 }
 
 /// The record with `ce_hops` set to `hops`, where it stood or at the end, and all

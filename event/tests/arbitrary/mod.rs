@@ -33,9 +33,8 @@ fn attribute() -> impl Strategy<Value = Attr> {
         bytes().prop_map(Attr::CeBytes),
         text().prop_map(Attr::CeUri),
         text().prop_map(Attr::CeUriRef),
-        (any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Attr::CeTimestamp(
-            prost_types::Timestamp { seconds, nanos }
-        )),
+        (any::<i64>(), any::<i32>())
+            .prop_map(|(seconds, nanos)| Attr::CeTimestamp(prost_types::Timestamp { seconds, nanos })),
     ]
 }
 
@@ -53,23 +52,20 @@ fn data() -> impl Strategy<Value = Data> {
 /// Anything that the message type can hold, attributes without a value included.
 pub(crate) fn any_event() -> impl Strategy<Value = CloudEvent> {
     let name = prop_oneof![4 => "[a-z0-9]{1,12}", 1 => text()];
-    let value =
-        option::weighted(0.9, attribute()).prop_map(|attr| CloudEventAttributeValue { attr });
+    let value = option::weighted(0.9, attribute()).prop_map(|attr| CloudEventAttributeValue { attr });
     (
         (text(), text(), text(), text()),
         hash_map(name, value, 0..14),
         option::of(data()),
     )
-        .prop_map(
-            |((id, source, spec_version, r#type), attributes, data)| CloudEvent {
-                id,
-                source,
-                spec_version,
-                r#type,
-                attributes,
-                data,
-            },
-        )
+        .prop_map(|((id, source, spec_version, r#type), attributes, data)| CloudEvent {
+            id,
+            source,
+            spec_version,
+            r#type,
+            attributes,
+            data,
+        })
 }
 
 fn value(attr: Attr) -> CloudEventAttributeValue {
@@ -78,11 +74,7 @@ fn value(attr: Attr) -> CloudEventAttributeValue {
 
 /// A moment in range; often without nanoseconds, as most are.
 fn moment() -> impl Strategy<Value = Attr> {
-    let nanos = prop_oneof![
-        Just(0),
-        (0..1000).prop_map(|ms| ms * 1_000_000),
-        0..1_000_000_000
-    ];
+    let nanos = prop_oneof![Just(0), (0..1000).prop_map(|ms| ms * 1_000_000), 0..1_000_000_000];
     (-62_135_596_800..=253_402_300_799_i64, nanos)
         .prop_map(|(seconds, nanos)| Attr::CeTimestamp(prost_types::Timestamp { seconds, nanos }))
 }
@@ -132,23 +124,15 @@ pub(crate) fn valid_event() -> impl Strategy<Value = CloudEvent> {
     let data = prop_oneof![
         bytes().prop_map(Data::BinaryData),
         text().prop_map(Data::TextData),
-        (
-            "(type[.]googleapis[.]com|https://types)/[a-z.]{1,12}",
-            bytes()
-        )
-            .prop_map(|(type_url, value)| {
-                Data::ProtoData(prost_types::Any {
-                    type_url,
-                    value: value.to_vec(),
-                })
-            }),
+        ("(type[.]googleapis[.]com|https://types)/[a-z.]{1,12}", bytes()).prop_map(|(type_url, value)| {
+            Data::ProtoData(prost_types::Any {
+                type_url,
+                value: value.to_vec(),
+            })
+        }),
     ];
     (
-        (
-            plain_text(),
-            "(https://[a-z]{1,8})?/[a-z0-9/]{0,8}",
-            plain_text(),
-        ),
+        (plain_text(), "(https://[a-z]{1,8})?/[a-z0-9/]{0,8}", plain_text()),
         known,
         hash_map("x[a-z0-9]{0,12}", extension_value(), 0..8),
         option::of(data),
@@ -216,11 +200,7 @@ fn field(number: u64, wire_type: u64, content: &[u8]) -> Vec<u8> {
 pub(crate) fn any_message() -> impl Strategy<Value = Vec<u8>> {
     let leaf = vec(scalar_field(), 0..4).prop_map(|fields| fields.concat());
     leaf.prop_recursive(4, 32, 6, |inner| {
-        let nested = (
-            1..10_u64,
-            prop_oneof![9 => Just(2_u64), 1 => Just(3)],
-            inner,
-        )
+        let nested = (1..10_u64, prop_oneof![9 => Just(2_u64), 1 => Just(3)], inner)
             .prop_map(|(number, wire_type, content)| field(number, wire_type, &content));
         vec(prop_oneof![2 => scalar_field(), 3 => nested], 0..6).prop_map(|fields| fields.concat())
     })

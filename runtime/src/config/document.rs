@@ -29,10 +29,7 @@ impl Document {
         if text.len() > MAX_DOCUMENT_BYTES {
             return Err(whole(
                 source_name,
-                format!(
-                    "{} bytes long; at most {MAX_DOCUMENT_BYTES} are read",
-                    text.len()
-                ),
+                format!("{} bytes long; at most {MAX_DOCUMENT_BYTES} are read", text.len()),
             ));
         }
         let root = parse::parse(source_name, text, MAX_DEPTH)?;

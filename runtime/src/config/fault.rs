@@ -99,8 +99,7 @@ impl Faults {
                         line: 0,
                         column: 0,
                         path: String::new(),
-                        message: "could not be read, and the reader did not say why; this is a bug"
-                            .to_owned(),
+                        message: "could not be read, and the reader did not say why; this is a bug".to_owned(),
                     });
                 }
                 self.listed.sort_by(by_position);
@@ -206,9 +205,6 @@ mod tests {
     fn a_value_without_faults_passes_and_a_silent_reader_does_not() {
         assert_eq!(Faults::new().into_result(7), Ok(7));
         assert_eq!(Faults::new().into_result_of(Some(7)), Ok(7));
-        assert_eq!(
-            Faults::new().into_result_of::<u8>(None).unwrap_err().len(),
-            1
-        );
+        assert_eq!(Faults::new().into_result_of::<u8>(None).unwrap_err().len(), 1);
     }
 }

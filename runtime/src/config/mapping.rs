@@ -42,11 +42,7 @@ impl<'a> Mapping<'a> {
             return Some(node);
         }
         let written = self.entries.iter().any(|entry| entry.key == key);
-        let lack = if written {
-            "has no value"
-        } else {
-            "is missing"
-        };
+        let lack = if written { "has no value" } else { "is missing" };
         self.fault_at_key(key, faults, format!("is required, but {lack}"));
         None
     }
@@ -77,45 +73,25 @@ impl<'a> Mapping<'a> {
 
     /// `true` or `false`, or the default.
     pub fn bool_or(&self, key: &str, default: bool, faults: &mut Faults) -> bool {
-        self.get(key)
-            .and_then(|node| node.bool(faults))
-            .unwrap_or(default)
+        self.get(key).and_then(|node| node.bool(faults)).unwrap_or(default)
     }
 
     /// A whole number within `range`, or the default.
-    pub fn u64_or(
-        &self,
-        key: &str,
-        default: u64,
-        range: RangeInclusive<u64>,
-        faults: &mut Faults,
-    ) -> u64 {
+    pub fn u64_or(&self, key: &str, default: u64, range: RangeInclusive<u64>, faults: &mut Faults) -> u64 {
         self.get(key)
             .and_then(|node| node.u64(range, faults))
             .unwrap_or(default)
     }
 
     /// A size or count within `range`, or the default.
-    pub fn usize_or(
-        &self,
-        key: &str,
-        default: usize,
-        range: RangeInclusive<usize>,
-        faults: &mut Faults,
-    ) -> usize {
+    pub fn usize_or(&self, key: &str, default: usize, range: RangeInclusive<usize>, faults: &mut Faults) -> usize {
         self.get(key)
             .and_then(|node| node.usize(range, faults))
             .unwrap_or(default)
     }
 
     /// A number within `range`, or the default.
-    pub fn f64_or(
-        &self,
-        key: &str,
-        default: f64,
-        range: RangeInclusive<f64>,
-        faults: &mut Faults,
-    ) -> f64 {
+    pub fn f64_or(&self, key: &str, default: f64, range: RangeInclusive<f64>, faults: &mut Faults) -> f64 {
         self.get(key)
             .and_then(|node| node.f64(range, faults))
             .unwrap_or(default)
@@ -135,13 +111,7 @@ impl<'a> Mapping<'a> {
     }
 
     /// One of a set of words, or the default.
-    pub fn choice_or<T: Clone>(
-        &self,
-        key: &str,
-        default: T,
-        choices: &[(&str, T)],
-        faults: &mut Faults,
-    ) -> T {
+    pub fn choice_or<T: Clone>(&self, key: &str, default: T, choices: &[(&str, T)], faults: &mut Faults) -> T {
         self.get(key)
             .and_then(|node| node.choice(choices, faults))
             .unwrap_or(default)
@@ -153,9 +123,7 @@ impl<'a> Mapping<'a> {
         T: FromStr,
         T::Err: Display,
     {
-        self.get(key)
-            .and_then(|node| node.parsed(faults))
-            .unwrap_or(default)
+        self.get(key).and_then(|node| node.parsed(faults)).unwrap_or(default)
     }
 
     /// A fault about a key, at its value if it has one, else at the mapping.

@@ -108,11 +108,7 @@ impl<'a> Node<'a> {
     /// The entries of a mapping whose keys are free, such as names, in the order written. No value counts as none.
     pub fn entries(&self, faults: &mut Faults) -> Option<Vec<(String, Node<'a>)>> {
         let entries = self.raw_entries(faults)?.iter();
-        Some(
-            entries
-                .map(|entry| (entry.key.clone(), self.of_entry(entry)))
-                .collect(),
-        )
+        Some(entries.map(|entry| (entry.key.clone(), self.of_entry(entry))).collect())
     }
 
     fn raw_entries(&self, faults: &mut Faults) -> Option<&'a [Entry]> {
@@ -130,9 +126,7 @@ impl<'a> Node<'a> {
                 items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| {
-                        Node::new(self.source, item, index_path(&self.path, index))
-                    })
+                    .map(|(index, item)| Node::new(self.source, item, index_path(&self.path, index)))
                     .collect(),
             ),
             _ => self.wrong("a list", faults),
@@ -144,19 +138,13 @@ impl<'a> Node<'a> {
     pub fn string(&self, faults: &mut Faults) -> Option<String> {
         match &self.tree.value {
             Value::Scalar { text, quoted: true } => Some(text.clone()),
-            Value::Scalar {
-                text,
-                quoted: false,
-            } => match resolve(text) {
+            Value::Scalar { text, quoted: false } => match resolve(text) {
                 Scalar::Text(text) => Some(text.to_owned()),
                 Scalar::Null => self.wrong("a text", faults),
                 _ if matches!(self.tree.origin, Origin::Variable(_)) => Some(text.clone()),
                 _ => {
                     let shown = self.shown();
-                    self.fault(
-                        faults,
-                        format!("must be a text, got {shown}; put it in quotes"),
-                    );
+                    self.fault(faults, format!("must be a text, got {shown}; put it in quotes"));
                     None
                 }
             },
@@ -212,11 +200,7 @@ impl<'a> Node<'a> {
     }
 
     /// A number of seconds, fractions allowed, within `range`.
-    pub fn duration_seconds(
-        &self,
-        range: RangeInclusive<f64>,
-        faults: &mut Faults,
-    ) -> Option<Duration> {
+    pub fn duration_seconds(&self, range: RangeInclusive<f64>, faults: &mut Faults) -> Option<Duration> {
         let seconds = match self.plain() {
             Some(Scalar::Float(_) | Scalar::Integer(_)) => self.f64(range, faults)?,
             _ => return self.wrong("a number of seconds", faults),
@@ -237,11 +221,7 @@ impl<'a> Node<'a> {
                 Some(near) => format!("; did you mean `{near}`?"),
                 None => String::new(),
             };
-            let message = format!(
-                "must be one of {}, got {}{hint}",
-                names.join(", "),
-                self.shown()
-            );
+            let message = format!("must be one of {}, got {}{hint}", names.join(", "), self.shown());
             self.fault(faults, message);
         }
         found.map(|(_, value)| value.clone())
@@ -265,10 +245,7 @@ impl<'a> Node<'a> {
     /// The plain scalar, if this is one.
     fn plain(&self) -> Option<Scalar<'a>> {
         match &self.tree.value {
-            Value::Scalar {
-                text,
-                quoted: false,
-            } => Some(resolve(text)),
+            Value::Scalar { text, quoted: false } => Some(resolve(text)),
             _ => None,
         }
     }

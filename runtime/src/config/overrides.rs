@@ -36,11 +36,7 @@ pub(super) fn apply(
     for entry in &overrides {
         let twin = previous.filter(|previous| previous.segments == entry.segments);
         match (twin, value(entry)) {
-            (Some(twin), _) => entry.fault(
-                faults,
-                "",
-                format!("sets the same option as ${}", twin.name),
-            ),
+            (Some(twin), _) => entry.fault(faults, "", format!("sets the same option as ${}", twin.name)),
             (None, Ok(value)) => lay(root, entry, value, faults),
             (None, Err(message)) => entry.fault(faults, "", message),
         }
@@ -153,12 +149,7 @@ fn lay(root: &mut Tree, entry: &Override, value: Value, faults: &mut Faults) {
     };
 }
 
-fn step<'t>(
-    place: &'t mut Tree,
-    segment: &str,
-    entry: &Override,
-    path: &mut String,
-) -> Result<&'t mut Tree, String> {
+fn step<'t>(place: &'t mut Tree, segment: &str, entry: &Override, path: &mut String) -> Result<&'t mut Tree, String> {
     let index: Option<usize> = segment.parse().ok();
     if place.is_null() {
         let value = match index {
@@ -171,12 +162,9 @@ fn step<'t>(
         };
     }
     match &mut place.value {
-        Value::Scalar { .. } => Err(format!(
-            "is a single value, so `{segment}` cannot be set in it"
-        )),
+        Value::Scalar { .. } => Err(format!("is a single value, so `{segment}` cannot be set in it")),
         Value::List(items) => {
-            let index =
-                index.ok_or_else(|| format!("is a list, so `{segment}` must be an index"))?;
+            let index = index.ok_or_else(|| format!("is a list, so `{segment}` must be an index"))?;
             let length = items.len();
             if index > length {
                 return Err(format!("has {length} items, so item {index} cannot be set"));
@@ -215,10 +203,7 @@ fn find(entries: &[Entry], segment: &str) -> Result<Option<usize>, String> {
         .filter(|(_, entry)| plain(&entry.key) == wanted);
     let first = found.next();
     match (first, found.next()) {
-        (Some((_, one)), Some((_, other))) => Err(format!(
-            "`{segment}` means both `{}` and `{}`",
-            one.key, other.key
-        )),
+        (Some((_, one)), Some((_, other))) => Err(format!("`{segment}` means both `{}` and `{}`", one.key, other.key)),
         (first, _) => Ok(first.map(|(position, _)| position)),
     }
 }

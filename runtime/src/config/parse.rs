@@ -78,18 +78,12 @@ impl<'a> Builder<'a> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.fault(
-                        at,
-                        "a second document; one file holds one document".to_owned(),
-                    );
+                    self.fault(at, "a second document; one file holds one document".to_owned());
                     return false;
                 }
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                self.fault(
-                    at,
-                    "aliases are not supported; write the value out".to_owned(),
-                );
+                self.fault(at, "aliases are not supported; write the value out".to_owned());
                 self.place(empty(at), at);
             }
             Event::Scalar(text, style, _, tag) => {
@@ -146,9 +140,7 @@ impl<'a> Builder<'a> {
                 origin,
                 value: Value::List(items),
             },
-            Some(Open::Mapping {
-                origin, entries, ..
-            }) => Tree {
+            Some(Open::Mapping { origin, entries, .. }) => Tree {
                 origin,
                 value: Value::Mapping(entries),
             },
@@ -163,10 +155,7 @@ impl<'a> Builder<'a> {
             None => self.root = Some(tree),
             Some(Open::List { items, .. }) => items.push(tree),
             Some(Open::Mapping {
-                pending,
-                entries,
-                seen,
-                ..
+                pending, entries, seen, ..
             }) => match pending.take() {
                 Some((key, key_origin)) => match seen.entry(key.clone()) {
                     Slot::Vacant(slot) => {
@@ -192,10 +181,7 @@ impl<'a> Builder<'a> {
                         Value::Scalar { text, .. } => *pending = Some((text, key_origin)),
                         Value::List(_) | Value::Mapping(_) => {
                             *pending = Some((String::new(), key_origin));
-                            self.fault(
-                                at,
-                                "a key must be a text, not a list or mapping".to_owned(),
-                            );
+                            self.fault(at, "a key must be a text, not a list or mapping".to_owned());
                         }
                     }
                 }
@@ -205,10 +191,7 @@ impl<'a> Builder<'a> {
 
     fn refuse_tag(&mut self, tag: Option<&Tag>, at: Marker) {
         if tag.is_some() {
-            self.fault(
-                at,
-                "tags are not supported; quote a text to keep it a text".to_owned(),
-            );
+            self.fault(at, "tags are not supported; quote a text to keep it a text".to_owned());
         }
     }
 

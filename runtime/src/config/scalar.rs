@@ -38,9 +38,7 @@ pub(super) fn resolve(text: &str) -> Scalar<'_> {
 
 /// Decimal with a sign, `0x` and `0o` without. An integer past 128 bits is left to [`float`].
 fn integer(text: &str) -> Option<i128> {
-    let all_digits = |digits: &str, radix| {
-        !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))
-    };
+    let all_digits = |digits: &str, radix| !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
     if let Some(digits) = text.strip_prefix("0x") {
         return all_digits(digits, 16).then(|| i128::from_str_radix(digits, 16).ok())?;
     }

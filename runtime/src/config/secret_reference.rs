@@ -28,10 +28,7 @@ pub struct SecretSources {
 impl SecretSources {
     /// Takes the variables that references may name, and the folder of relative paths (usually that of the
     /// configuration file).
-    pub fn new(
-        variables: impl IntoIterator<Item = (String, String)>,
-        folder: impl Into<PathBuf>,
-    ) -> Self {
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>, folder: impl Into<PathBuf>) -> Self {
         Self {
             variables: variables.into_iter().collect(),
             folder: folder.into(),
@@ -42,16 +39,10 @@ impl SecretSources {
         let full = self.folder.join(Path::new(path)); // an absolute path stays as it is
         let mut bytes = Vec::new();
         std::fs::File::open(&full)
-            .and_then(|file| {
-                file.take(MAX_SECRET_BYTES as u64 + 1)
-                    .read_to_end(&mut bytes)
-            })
+            .and_then(|file| file.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut bytes))
             .map_err(|error| format!("{} cannot be read: {error}", full.display()))?;
         if bytes.len() > MAX_SECRET_BYTES {
-            return Err(format!(
-                "{} is longer than {MAX_SECRET_BYTES} bytes",
-                full.display()
-            ));
+            return Err(format!("{} is longer than {MAX_SECRET_BYTES} bytes", full.display()));
         }
         String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", full.display()))
     }
@@ -97,12 +88,7 @@ impl Node<'_> {
 
 impl Mapping<'_> {
     /// The secret under a key, if one is written.
-    pub fn secret(
-        &self,
-        key: &str,
-        sources: &SecretSources,
-        faults: &mut Faults,
-    ) -> Option<Secret> {
+    pub fn secret(&self, key: &str, sources: &SecretSources, faults: &mut Faults) -> Option<Secret> {
         self.get(key)?.secret(sources, faults)
     }
 }
@@ -127,9 +113,7 @@ mod tests {
         let mut faults = Faults::new();
         let root = document.root().mapping(&["password"], &mut faults).unwrap();
         let secret = root.secret("password", sources, &mut faults);
-        faults
-            .into_result_of(secret)
-            .map_err(|faults| faults.to_string())
+        faults.into_result_of(secret).map_err(|faults| faults.to_string())
     }
 
     fn with_variable(value: &str) -> SecretSources {
@@ -150,11 +134,7 @@ mod tests {
     #[test]
     fn a_written_secret_is_refused_and_not_shown() {
         let fault = read("password: hunter2", &with_variable("")).unwrap_err();
-        assert!(
-            fault.starts_with(
-                "g.yaml:1:11: password: a secret may not be written here; write `{file:"
-            )
-        );
+        assert!(fault.starts_with("g.yaml:1:11: password: a secret may not be written here; write `{file:"));
         assert!(!fault.contains("hunter2"));
     }
 

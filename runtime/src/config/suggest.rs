@@ -14,8 +14,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| {
-            let distance =
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase().replace('-', "_"));
+            let distance = strsim::damerau_levenshtein(&lower, &candidate.to_lowercase().replace('-', "_"));
             (distance, *candidate)
         })
         .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)

@@ -75,10 +75,7 @@ mod tests {
 
     #[test]
     fn paths_read_as_written_and_odd_or_long_keys_are_quoted_and_cut() {
-        assert_eq!(
-            key_path(&index_path("brokers", 0), "kafka"),
-            "brokers[0].kafka"
-        );
+        assert_eq!(key_path(&index_path("brokers", 0), "kafka"), "brokers[0].kafka");
         assert_eq!(key_path("", "us-east"), "us-east");
         assert_eq!(key_path("a", "b.c\n"), "a[\"b.c\\n\"]");
         let long = key_path("a", &"é".repeat(100_000));

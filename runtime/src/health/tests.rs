@@ -40,10 +40,7 @@ fn dropping_a_handle_changes_nothing() {
     drop(again);
     assert!(health.is_ready());
     health.component("broker");
-    assert!(
-        health.is_ready(),
-        "asking for a handle again does not reset the state"
-    );
+    assert!(health.is_ready(), "asking for a handle again does not reset the state");
 }
 
 #[test]
@@ -70,10 +67,7 @@ fn since_when_survives_a_change_of_the_reason() {
         reason: "timed out".to_owned(),
         since: start,
     };
-    assert_eq!(
-        (&seen.state, seen.state_for),
-        (&expected, Duration::from_secs(5))
-    );
+    assert_eq!((&seen.state, seen.state_for), (&expected, Duration::from_secs(5)));
     broker.ready();
     assert_eq!(health.snapshot().components[0].state_for, Duration::ZERO);
 }

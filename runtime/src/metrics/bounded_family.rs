@@ -123,17 +123,13 @@ mod tests {
         }
         assert_eq!(family.label_sets(), 2);
         let text = metrics.encode().unwrap();
-        assert!(
-            text.contains("m_events_total{region=\"r\",topic=\"a\"} 2"),
-            "{text}"
-        );
+        assert!(text.contains("m_events_total{region=\"r\",topic=\"a\"} 2"), "{text}");
         assert!(
             text.contains("m_events_total{region=\"r\",topic=\"overflow\"} 2"),
             "{text}"
         );
         assert!(!text.contains("topic=\"c\""), "{text}");
-        let counted =
-            "meridian_metrics_label_sets_overflowed_total{region=\"r\",family=\"m_events\"} 2";
+        let counted = "meridian_metrics_label_sets_overflowed_total{region=\"r\",family=\"m_events\"} 2";
         assert!(text.contains(counted), "{text}");
 
         family.remove(&topic("a"));
@@ -156,18 +152,14 @@ mod tests {
                 let family = family.clone();
                 scope.spawn(move || {
                     for number in 0..50 {
-                        family
-                            .get_or_create(&topic(&format!("{thread}-{number}")))
-                            .inc();
+                        family.get_or_create(&topic(&format!("{thread}-{number}"))).inc();
                     }
                 });
             }
         });
         assert_eq!(family.label_sets(), 10);
         let text = metrics.encode().unwrap();
-        let lines = text
-            .lines()
-            .filter(|line| line.starts_with("events_total{"));
+        let lines = text.lines().filter(|line| line.starts_with("events_total{"));
         let sum: u64 = lines
             .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
             .sum();

@@ -41,29 +41,21 @@ fn names_are_checked_and_taken_once() {
         );
     }
     let elsewhere = metrics.sub_registry("gateway");
-    elsewhere
-        .register("events", "x", Counter::<u64>::default())
-        .unwrap();
+    elsewhere.register("events", "x", Counter::<u64>::default()).unwrap();
 }
 
 #[test]
 fn two_registries_know_nothing_of_each_other() {
     let (first, second) = (metrics(), metrics());
-    first
-        .register("events", "x", Counter::<u64>::default())
-        .unwrap();
-    second
-        .register("events", "x", Counter::<u64>::default())
-        .unwrap();
+    first.register("events", "x", Counter::<u64>::default()).unwrap();
+    second.register("events", "x", Counter::<u64>::default()).unwrap();
 }
 
 #[test]
 fn latencies_land_in_the_buckets_of_opentelemetry() {
     let metrics = metrics();
     let latency = latency_histogram();
-    metrics
-        .register("latency_seconds", "x", latency.clone())
-        .unwrap();
+    metrics.register("latency_seconds", "x", latency.clone()).unwrap();
     latency.observe(0.06);
     let text = metrics.encode().unwrap();
     assert!(
@@ -89,10 +81,7 @@ fn the_build_is_told() {
         .lines()
         .find(|line| line.starts_with("meridian_build_info{"))
         .unwrap();
-    assert!(
-        line.contains("version=\"0.1.0\"") && line.ends_with("} 1"),
-        "{line}"
-    );
+    assert!(line.contains("version=\"0.1.0\"") && line.ends_with("} 1"), "{line}");
     assert!(line.contains("revision=\"abc\\\"\\n\""), "{line}");
 }
 

@@ -19,13 +19,8 @@ async fn tasks_past_the_limit_are_refused_until_one_ends() {
         let wait = async move { token.cancelled().await };
         tasks.spawn(name, FailurePolicy::LogOnly, wait).unwrap();
     }
-    let refused = tasks
-        .spawn("c", FailurePolicy::LogOnly, async {})
-        .unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "task `c` was not started: 2 tasks run already"
-    );
+    let refused = tasks.spawn("c", FailurePolicy::LogOnly, async {}).unwrap_err();
+    assert_eq!(refused.to_string(), "task `c` was not started: 2 tasks run already");
     tasks.cancel();
     let report = tasks.join_all(in_a_second()).await;
     assert!(report.is_complete());
@@ -37,12 +32,8 @@ async fn tasks_past_the_limit_are_refused_until_one_ends() {
 async fn joining_names_the_tasks_that_do_not_end() {
     let tasks = set();
     let endless = std::future::pending::<()>();
-    tasks
-        .spawn("reader main", FailurePolicy::LogOnly, endless)
-        .unwrap();
-    tasks
-        .spawn("quick", FailurePolicy::LogOnly, async {})
-        .unwrap();
+    tasks.spawn("reader main", FailurePolicy::LogOnly, endless).unwrap();
+    tasks.spawn("quick", FailurePolicy::LogOnly, async {}).unwrap();
     tasks.cancel();
     let report = tasks.join_all(in_a_second()).await;
     assert_eq!(report.still_running, ["reader main"]);
@@ -52,9 +43,7 @@ async fn joining_names_the_tasks_that_do_not_end() {
 async fn panics_and_errors_are_reported_and_the_first_that_must_stop_the_process_does() {
     let tasks = set();
     let failing = async { Err::<(), _>(std::io::Error::other("disk gone")) };
-    tasks
-        .spawn("minor", FailurePolicy::LogOnly, failing)
-        .unwrap();
+    tasks.spawn("minor", FailurePolicy::LogOnly, failing).unwrap();
     tasks.join_all(in_a_second()).await;
     assert!(tasks.stop_requested().now_or_never().is_none());
     assert_eq!(tasks.failures(), 1);
@@ -64,15 +53,11 @@ async fn panics_and_errors_are_reported_and_the_first_that_must_stop_the_process
             panic!("index {}", 7);
         }
     };
-    tasks
-        .spawn("major", FailurePolicy::StopProcess, panicking)
-        .unwrap();
+    tasks.spawn("major", FailurePolicy::StopProcess, panicking).unwrap();
     let failure = tasks.stop_requested().await;
     assert_eq!(failure.to_string(), "task `major` panicked: index 7");
     let second = async { Err::<(), _>("later") };
-    tasks
-        .spawn("second", FailurePolicy::StopProcess, second)
-        .unwrap();
+    tasks.spawn("second", FailurePolicy::StopProcess, second).unwrap();
     let report = tasks.join_all(in_a_second()).await;
     assert_eq!(report.failures, 3);
     assert_eq!(tasks.stop_requested().await.task, "major");
@@ -81,14 +66,10 @@ async fn panics_and_errors_are_reported_and_the_first_that_must_stop_the_process
 #[test]
 fn a_task_dropped_with_its_runtime_leaves_the_set() {
     let tasks = set();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let endless = std::future::pending::<()>();
-        tasks
-            .spawn("endless", FailurePolicy::LogOnly, endless)
-            .unwrap();
+        tasks.spawn("endless", FailurePolicy::LogOnly, endless).unwrap();
     });
     assert_eq!(tasks.running(), 1);
     drop(runtime);

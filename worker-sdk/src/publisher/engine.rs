@@ -295,9 +295,7 @@ impl Engine {
             self.on_outcome(entry, outcome_of(indexed.result));
         }
         if !response.batch_complete {
-            self.lanes[gateway]
-                .in_flight
-                .insert(response.batch_number, batch);
+            self.lanes[gateway].in_flight.insert(response.batch_number, batch);
             return;
         }
         for entry in batch.into_iter().flatten() {
@@ -310,8 +308,7 @@ impl Engine {
     /// for the stream was not sent.
     fn on_closed(&mut self, gateway: usize, status: &Status) {
         let jitter = self.random.random();
-        self.balancer
-            .failed(gateway, Instant::now().into_std(), jitter);
+        self.balancer.failed(gateway, Instant::now().into_std(), jitter);
         let lane = &mut self.lanes[gateway];
         lane.batches = None;
         lane.open = false;
@@ -329,15 +326,13 @@ impl Engine {
 
     fn on_outcome(&mut self, mut entry: Box<Entry>, outcome: Outcome) {
         let key = key_of(&entry);
-        let worth_a_retry =
-            |error: &PublishError| error.retryable() && Instant::now() < entry.deadline;
+        let worth_a_retry = |error: &PublishError| error.retryable() && Instant::now() < entry.deadline;
         let recovery = match outcome {
             Err(error) if worth_a_retry(&error) => {
                 entry.attempts += 1;
                 // An earlier try may be stored whatever became of this one.
                 let earlier = entry.last_error.take();
-                entry.last_error =
-                    Some(earlier.filter(PublishError::may_be_stored).unwrap_or(error));
+                entry.last_error = Some(earlier.filter(PublishError::may_be_stored).unwrap_or(error));
                 match &key {
                     Some(key) => self.lines.failed(key, entry),
                     None => {
@@ -458,9 +453,7 @@ impl Engine {
         let earlier = entry.last_error.clone();
         // A refusal after a try that may be stored is unknown as a whole.
         let outcome = match (outcome, earlier) {
-            (Err(error), Some(earlier)) if earlier.may_be_stored() && !error.may_be_stored() => {
-                Err(earlier)
-            }
+            (Err(error), Some(earlier)) if earlier.may_be_stored() && !error.may_be_stored() => Err(earlier),
             (outcome, _) => outcome,
         };
         entry.resolve(outcome);

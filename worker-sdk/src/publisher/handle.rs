@@ -127,31 +127,19 @@ impl Publisher {
     /// [`PublishError::Closed`], or a refusal of an event larger than the window.
     pub async fn send(&self, event: Event) -> Result<Pending, PublishError> {
         let size = event.size_bytes().max(1);
-        if size
-            > self
-                .options
-                .max_batch_bytes
-                .min(self.options.max_in_flight_bytes)
-        {
+        if size > self.options.max_batch_bytes.min(self.options.max_in_flight_bytes) {
             return Err(PublishError::Refused {
                 code: Code::InvalidArgument,
                 message: format!(
                     "the event has {size} bytes; this publisher sends at most {}",
-                    self.options
-                        .max_batch_bytes
-                        .min(self.options.max_in_flight_bytes)
+                    self.options.max_batch_bytes.min(self.options.max_in_flight_bytes)
                 ),
             });
         }
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         let closed = |_| PublishError::Closed;
         let events = self.events.clone().acquire_owned().await.map_err(closed)?;
-        let bytes = self
-            .bytes
-            .clone()
-            .acquire_many_owned(size)
-            .await
-            .map_err(closed)?;
+        let bytes = self.bytes.clone().acquire_many_owned(size).await.map_err(closed)?;
         let (reply, outcome) = oneshot::channel();
         let entry = Box::new(Entry {
             sequence: 0,

@@ -43,11 +43,7 @@ pub(crate) fn open(
     let (batches, receiver) = mpsc::channel(max_batches_in_flight);
     let channel = address.connect();
     tokio::spawn(async move {
-        let report = |event| LaneReport {
-            gateway,
-            epoch,
-            event,
-        };
+        let report = |event| LaneReport { gateway, epoch, event };
         let status = run(channel, receiver, |event| {
             let reports = reports.clone();
             let report = report(event);
@@ -60,17 +56,12 @@ pub(crate) fn open(
     batches
 }
 
-async fn run<F, R>(
-    channel: tonic::transport::Channel,
-    batches: mpsc::Receiver<PublishStreamRequest>,
-    tell: F,
-) -> Status
+async fn run<F, R>(channel: tonic::transport::Channel, batches: mpsc::Receiver<PublishStreamRequest>, tell: F) -> Status
 where
     F: Fn(LaneEvent) -> R,
     R: Future<Output = bool>,
 {
-    let mut client =
-        PublisherServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
+    let mut client = PublisherServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
     let mut results = match client.publish_stream(ReceiverStream::new(batches)).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status,

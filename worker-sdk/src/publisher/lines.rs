@@ -52,9 +52,7 @@ pub(crate) struct Recovery<T> {
 
 impl<T: Ordered> Lines<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            lines: HashMap::new(),
-        }
+        Self { lines: HashMap::new() }
     }
 
     /// Asks where an event of this key shall go.
@@ -160,11 +158,7 @@ mod tests {
         lines.sent(&key(), 2);
         assert_eq!(lines.stored(&key(), 1), None);
         assert_eq!(lines.stored(&key(), 2), None);
-        assert_eq!(
-            lines.offer(&key(), 3),
-            Offer::Send(3, None),
-            "the line has ended"
-        );
+        assert_eq!(lines.offer(&key(), 3), Offer::Send(3, None), "the line has ended");
     }
 
     #[test]
@@ -231,9 +225,6 @@ mod tests {
         lines.sent(&key(), 0);
         lines.sent(&key(), 0);
         lines.failed(&key(), 1);
-        assert_eq!(
-            lines.offer(&Bytes::from_static(b"other"), 9),
-            Offer::Send(9, None)
-        );
+        assert_eq!(lines.offer(&Bytes::from_static(b"other"), 9), Offer::Send(9, None));
     }
 }

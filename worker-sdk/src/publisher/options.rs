@@ -109,16 +109,8 @@ impl PublisherBuilder {
             }
             Ok(())
         };
-        in_range(
-            "max_in_flight_events",
-            options.max_in_flight_events,
-            10_000_000,
-        )?;
-        in_range(
-            "max_in_flight_bytes",
-            options.max_in_flight_bytes,
-            u32::MAX as usize,
-        )?;
+        in_range("max_in_flight_events", options.max_in_flight_events, 10_000_000)?;
+        in_range("max_in_flight_bytes", options.max_in_flight_bytes, u32::MAX as usize)?;
         in_range("max_batch_events", options.max_batch_events, 10_000)?;
         if options.delivery_timeout.is_zero() {
             return Err(ConfigurationError::BadSetting {
@@ -136,9 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn settings_out_of_range_are_named() {
-        let refused = PublisherBuilder::new(["127.0.0.1:1"])
-            .max_in_flight_events(0)
-            .build();
+        let refused = PublisherBuilder::new(["127.0.0.1:1"]).max_in_flight_events(0).build();
         assert!(
             refused
                 .unwrap_err()
@@ -148,12 +138,7 @@ mod tests {
         let refused = PublisherBuilder::new(["127.0.0.1:1"])
             .delivery_timeout(Duration::ZERO)
             .build();
-        assert!(
-            refused
-                .unwrap_err()
-                .to_string()
-                .contains("longer than zero")
-        );
+        assert!(refused.unwrap_err().to_string().contains("longer than zero"));
         assert!(PublisherBuilder::new(Vec::<String>::new()).build().is_err());
     }
 }

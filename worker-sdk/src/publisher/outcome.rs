@@ -24,10 +24,7 @@ pub(crate) fn outcome_of(result: Option<PublishResult>) -> Outcome {
 pub(crate) fn lost(status: &Status) -> PublishError {
     PublishError::Unknown {
         code: Code::Unavailable,
-        message: format!(
-            "the stream ended before the outcome was known: {}",
-            status.message()
-        ),
+        message: format!("the stream ended before the outcome was known: {}", status.message()),
     }
 }
 

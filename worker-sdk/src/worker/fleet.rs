@@ -127,11 +127,7 @@ impl Worker {
 
 impl<H: Handler> Fleet<H> {
     /// Holds one session open until the worker stops.
-    async fn keep_session(
-        self: Arc<Self>,
-        slot: usize,
-        mut stopped: watch::Receiver<bool>,
-    ) -> Result<(), WorkerError> {
+    async fn keep_session(self: Arc<Self>, slot: usize, mut stopped: watch::Receiver<bool>) -> Result<(), WorkerError> {
         let mut avoid = None;
         while !*stopped.borrow_and_update() {
             let Some(gateway) = self.pick(avoid.take()) else {
@@ -151,10 +147,7 @@ impl<H: Handler> Fleet<H> {
             match end {
                 SessionEnd::Stopped => return Ok(()),
                 SessionEnd::AskedToMove => {
-                    info!(
-                        gateway = self.options.gateways[gateway].address(),
-                        "session moves"
-                    );
+                    info!(gateway = self.options.gateways[gateway].address(), "session moves");
                     self.balancer(|balancer| balancer.failed(gateway, Instant::now(), 1.0));
                     avoid = Some(gateway);
                 }

@@ -64,9 +64,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 fn retry_delay(attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
-    FIRST_RETRY
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_RETRY)
+    FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY)
 }
 
 /// Handles deliveries. Any `Fn(Delivery) -> Future` whose output says what

@@ -63,13 +63,9 @@ pub(crate) async fn run<H: Handler>(
     if requests.send(first).await.is_err() {
         return lost(false, "the request stream ended");
     }
-    let mut client =
-        SubscriberServiceClient::new(gateway.connect()).max_decoding_message_size(64 * 1024 * 1024);
+    let mut client = SubscriberServiceClient::new(gateway.connect()).max_decoding_message_size(64 * 1024 * 1024);
     let opening = async {
-        let mut responses = client
-            .subscribe(ReceiverStream::new(receiver))
-            .await?
-            .into_inner();
+        let mut responses = client.subscribe(ReceiverStream::new(receiver)).await?.into_inner();
         let opened = match responses.message().await? {
             Some(wire::SubscribeResponse {
                 response: Some(Response::Opened(opened)),
@@ -228,10 +224,7 @@ impl<H: Handler> Session<'_, H> {
             }
             Some(Response::Heartbeat(heartbeat)) => {
                 if heartbeat.not_reading_since.is_some() {
-                    warn!(
-                        reason = heartbeat.not_reading_reason,
-                        "the group is not being read"
-                    );
+                    warn!(reason = heartbeat.not_reading_reason, "the group is not being read");
                 }
             }
             Some(Response::DeliveryFailed(failed)) => {
@@ -242,10 +235,7 @@ impl<H: Handler> Session<'_, H> {
                 );
             }
             Some(Response::GroupGap(gap)) => {
-                warn!(
-                    gap.topic,
-                    gap.partition, gap.missing_records, "records are missing"
-                );
+                warn!(gap.topic, gap.partition, gap.missing_records, "records are missing");
             }
             Some(Response::Opened(_)) | None => {}
         }
@@ -262,9 +252,7 @@ impl<H: Handler> Session<'_, H> {
             }
         };
         let handler = self.handler.clone();
-        let task = self
-            .at_work
-            .spawn(async move { handler.handle(delivery).await });
+        let task = self.at_work.spawn(async move { handler.handle(delivery).await });
         self.deliveries.insert(task.id(), id);
     }
 
@@ -298,14 +286,11 @@ impl<H: Handler> Session<'_, H> {
 
     /// Extends the leases of what is at work.
     fn renew(&mut self) {
-        let renewals = self
-            .deliveries
-            .values()
-            .map(|delivery_id| wire::Settlement {
-                delivery_id: *delivery_id,
-                action: SettlementAction::Renew.into(),
-                ..wire::Settlement::default()
-            });
+        let renewals = self.deliveries.values().map(|delivery_id| wire::Settlement {
+            delivery_id: *delivery_id,
+            action: SettlementAction::Renew.into(),
+            ..wire::Settlement::default()
+        });
         self.settlements.extend(renewals);
     }
 

@@ -36,10 +36,7 @@ fn syntax_faults_come_with_their_place_and_what_was_found_before() {
     let found = faults("a: 1\na: 2\nb: [1, 2\nc: 3\n");
     let lines: Vec<_> = found.lines().collect();
     assert_eq!(lines.len(), 2, "{found}");
-    assert_eq!(
-        lines[0],
-        "g.yaml:2:1: a: repeated key; first written on line 1"
-    );
+    assert_eq!(lines[0], "g.yaml:2:1: a: repeated key; first written on line 1");
     assert!(lines[1].starts_with("g.yaml:4:"), "{found}");
     assert!(lines[1].contains("not valid YAML: "), "{found}");
 }
@@ -66,24 +63,17 @@ fn depth_and_length_are_bounded() {
     faults(&block);
     let half = MAX_DEPTH / 2 + 1;
     let blocks = "- ".repeat(half);
-    assert!(
-        faults(&format!("{blocks}{}", deep(half))).contains("nested too deep; at most 64 levels")
-    );
+    assert!(faults(&format!("{blocks}{}", deep(half))).contains("nested too deep; at most 64 levels"));
     let long = format!("a: {}", "x".repeat(MAX_DOCUMENT_BYTES));
     assert!(faults(&long).starts_with("g.yaml: 1048579 bytes long"));
 }
 
 #[test]
 fn a_text_of_very_many_keys_is_read_in_good_time() {
-    let text: String = (0..80_000)
-        .map(|number| format!("k{number}: 1\n"))
-        .collect();
+    let text: String = (0..80_000).map(|number| format!("k{number}: 1\n")).collect();
     let document = Document::parse("g.yaml", &text).unwrap();
     assert_eq!(
-        document
-            .root()
-            .entries(&mut Faults::new())
-            .map(|all| all.len()),
+        document.root().entries(&mut Faults::new()).map(|all| all.len()),
         Some(80_000)
     );
 }

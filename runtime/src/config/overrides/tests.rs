@@ -4,8 +4,7 @@ use proptest::prelude::*;
 
 use crate::config::{Document, Faults};
 
-const YAML: &str =
-    "publish:\n  max_event_bytes: 1\nbrokers:\n  - name: main\nregions:\n  us-east: {url: a}\n";
+const YAML: &str = "publish:\n  max_event_bytes: 1\nbrokers:\n  - name: main\nregions:\n  us-east: {url: a}\n";
 
 fn with(variables: &[(&str, &str)]) -> Result<Document, String> {
     let variables = variables
@@ -23,9 +22,7 @@ fn at(document: &Document, path: &[&str]) -> Option<String> {
     let mut node = document.root();
     for segment in path {
         node = if node.is_list() {
-            node.list(&mut faults)?
-                .into_iter()
-                .nth(segment.parse().ok()?)?
+            node.list(&mut faults)?.into_iter().nth(segment.parse().ok()?)?
         } else {
             let mut entries = node.entries(&mut faults)?.into_iter();
             entries.find(|(key, _)| key == segment)?.1
@@ -47,18 +44,9 @@ fn overrides_land_by_key_by_index_and_on_keys_with_hyphens() {
         ("PATH", "/bin"),
     ])
     .unwrap();
-    assert_eq!(
-        at(&document, &["publish", "max_event_bytes"]).as_deref(),
-        Some("2")
-    );
-    assert_eq!(
-        at(&document, &["brokers", "0", "name"]).as_deref(),
-        Some("other")
-    );
-    assert_eq!(
-        at(&document, &["brokers", "1", "name"]).as_deref(),
-        Some("7")
-    );
+    assert_eq!(at(&document, &["publish", "max_event_bytes"]).as_deref(), Some("2"));
+    assert_eq!(at(&document, &["brokers", "0", "name"]).as_deref(), Some("other"));
+    assert_eq!(at(&document, &["brokers", "1", "name"]).as_deref(), Some("7"));
     assert_eq!(
         at(&document, &["regions", "us-east", "url"]).as_deref(),
         Some("http://b:1")
@@ -74,10 +62,7 @@ fn a_value_may_be_a_list_or_quoted() {
         ("MERIDIAN__NAME", "\"x\\ty\""),
     ])
     .unwrap();
-    assert_eq!(
-        at(&document, &["brokers", "0", "servers", "1"]).as_deref(),
-        Some("b:2")
-    );
+    assert_eq!(at(&document, &["brokers", "0", "servers", "1"]).as_deref(), Some("b:2"));
     assert_eq!(at(&document, &["name"]).as_deref(), Some("x\ty"));
 }
 
@@ -86,16 +71,9 @@ fn appended_items_come_in_the_order_of_numbers() {
     let names: Vec<_> = (1..=11)
         .map(|index| format!("MERIDIAN__BROKERS__{index}__NAME"))
         .collect();
-    let variables: Vec<_> = names
-        .iter()
-        .rev()
-        .map(|name| (name.as_str(), "x"))
-        .collect();
+    let variables: Vec<_> = names.iter().rev().map(|name| (name.as_str(), "x")).collect();
     let document = with(&variables).unwrap();
-    assert_eq!(
-        at(&document, &["brokers", "11", "name"]).as_deref(),
-        Some("x")
-    );
+    assert_eq!(at(&document, &["brokers", "11", "name"]).as_deref(), Some("x"));
 }
 
 #[test]
@@ -106,9 +84,7 @@ fn faults_of_overridden_values_name_the_variable() {
         .root()
         .mapping(&["publish", "brokers", "regions"], &mut faults)
         .unwrap();
-    let publish = root
-        .section("publish", &["max_event_bytes"], &mut faults)
-        .unwrap();
+    let publish = root.section("publish", &["max_event_bytes"], &mut faults).unwrap();
     publish.u64_or("max_event_bytes", 1, 0..=9, &mut faults);
     assert_eq!(
         faults.to_string(),
@@ -131,10 +107,7 @@ fn overrides_that_fit_nowhere_are_faults() {
             &[("MERIDIAN__BROKERS__MAIN__NAME", "1")],
             "brokers: is a list, so `main` must be an index",
         ),
-        (
-            &[("MERIDIAN__PUBLISH____X", "1")],
-            "publish: has an empty segment",
-        ),
+        (&[("MERIDIAN__PUBLISH____X", "1")], "publish: has an empty segment"),
         (&[("MERIDIAN__", "1")], "has an empty segment"),
         (
             &[("MERIDIAN__A", "1"), ("meridian__a", "2")],
@@ -152,14 +125,8 @@ fn overrides_that_fit_nowhere_are_faults() {
 fn a_segment_that_means_two_keys_is_refused() {
     let document = Document::parse("g.yaml", "regions: {us-east: 1, us_east: 2}").unwrap();
     let variables = [("MERIDIAN__REGIONS__US_EAST".to_owned(), "3".to_owned())];
-    let found = document
-        .with_overrides("MERIDIAN", variables)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        found.contains("means both `us-east` and `us_east`"),
-        "{found}"
-    );
+    let found = document.with_overrides("MERIDIAN", variables).unwrap_err().to_string();
+    assert!(found.contains("means both `us-east` and `us_east`"), "{found}");
 }
 
 proptest! {
