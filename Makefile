@@ -24,7 +24,8 @@ test: ## every test, against real brokers that it starts and stops
 	deploy/test
 
 bench: packages services-up ## the tables of docs/performance.md; leaves the clusters running
-	cargo run --release -p meridian-bench --locked -- all
+	cargo build --release --locked -p meridian-cli --bin meridian
+	cargo run --release --locked -p meridian-bench -- all
 
 lint: ## format, clippy, docs, dependencies and wire contracts
 	deploy/lint

@@ -1,0 +1,15 @@
+//! The figures, one file for each command.
+//!
+//! - [`window`]: events and CPU time between two moments.
+//! - [`stream`]: publish streams, to Kafka and to the embedded log.
+//! - [`unary`]: one event a call.
+//! - [`publish_latency`]: latencies at half of the greatest rate.
+//! - [`end_to_end`]: from a publisher to a worker.
+//! - [`idle`]: many sessions and publishers, and what memory does.
+
+pub(crate) mod end_to_end;
+pub(crate) mod idle;
+pub(crate) mod publish_latency;
+pub(crate) mod stream;
+pub(crate) mod unary;
+pub(crate) mod window;

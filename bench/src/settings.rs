@@ -1,0 +1,52 @@
+//! What every benchmark is told, and where the clusters and programs are found.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::gateway::{BrokerChoice, Installation};
+
+/// How to measure, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Runs of each figure.
+    pub(crate) runs: usize,
+    /// How long a run measures.
+    pub(crate) measured: Duration,
+    /// How long it works before that.
+    pub(crate) warm_up: Duration,
+    pub(crate) installation: Installation,
+    /// `host:port` of the Kafka cluster, when it was found.
+    pub(crate) kafka: Option<String>,
+}
+
+impl Settings {
+    /// The Kafka cluster as a broker.
+    pub(crate) fn kafka_broker(&self) -> Result<BrokerChoice, Failure> {
+        let advice = "run `make services-up`, or name one with --kafka";
+        let bootstrap = self
+            .kafka
+            .clone()
+            .ok_or_else(|| Failure::new("looking for the Kafka cluster a", advice))?;
+        Ok(BrokerChoice::Kafka(bootstrap))
+    }
+}
+
+/// The build folder, as the scripts of deploy/local have it.
+pub(crate) fn build_folder() -> PathBuf {
+    std::env::var_os("MERIDIAN_BUILD_DIR").map_or_else(|| PathBuf::from("build"), PathBuf::from)
+}
+
+/// Where the local cluster `a` listens, when deploy/local/services-up has started it.
+pub(crate) fn local_kafka(build: &Path) -> Option<String> {
+    let folder = fs::read_to_string(build.join("kafka/clusters/a")).ok()?;
+    let bootstrap = fs::read_to_string(Path::new(folder.trim()).join("bootstrap")).ok()?;
+    Some(bootstrap.trim().to_owned())
+}
+
+/// The program beside this one, where cargo puts both.
+pub(crate) fn meridian_beside_this() -> PathBuf {
+    let this = std::env::current_exe().unwrap_or_default();
+    this.with_file_name("meridian")
+}

@@ -1,0 +1,173 @@
+//! Runs what was asked for and prints the machine's facts and the table.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::arguments::{Arguments, BrokerArguments, BrokerKind, Command, SharedArguments};
+use crate::clients::lean_stream::StreamShape;
+use crate::clients::unary::UnaryShape;
+use crate::failure::{Failure, While as _};
+use crate::figures::stream::StreamFigures;
+use crate::figures::{end_to_end, idle, publish_latency, stream, unary};
+use crate::gateway::{BrokerChoice, Installation};
+use crate::null_server;
+use crate::process_usage::{MachineTicks, machine_facts};
+use crate::progress::Progress;
+use crate::settings::{Settings, build_folder, local_kafka, meridian_beside_this};
+use crate::table::{self, Row};
+
+/// Long enough to see whether somebody else is at work on this machine.
+const LOOK_AROUND: Duration = Duration::from_secs(2);
+/// Beyond this share of all cores the machine was not quiet.
+const QUIET_SHARE: f64 = 0.1;
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Command::NullServer { port } = arguments.command {
+        return null_server::serve(port).await;
+    }
+    let before = MachineTicks::now()?;
+    sleep(LOOK_AROUND).await;
+    let busy = MachineTicks::now()?.busy_share_since(before);
+    let suite = Suite::new(arguments.shared)?;
+    let rows = suite.rows(arguments.command).await?;
+    let quiet = if busy <= QUIET_SHARE { "quiet" } else { "NOT QUIET" };
+    let facts = format!(
+        "Machine: {}; {:.0} % of it busy before the first run ({quiet}).\n{} runs of {} s after {} s of warming up.",
+        machine_facts(),
+        busy * 100.0,
+        suite.settings.runs,
+        suite.settings.measured.as_secs(),
+        suite.settings.warm_up.as_secs()
+    );
+    writeln!(io::stdout(), "{facts}\n\n{}", table::render(&rows)).during("printing the table")
+}
+
+struct Suite {
+    settings: Settings,
+    stream_shape: StreamShape,
+    unary_shape: UnaryShape,
+    end_to_end_rate: f64,
+    idle_watch: Duration,
+    progress: Progress,
+}
+
+impl Suite {
+    fn new(shared: SharedArguments) -> Result<Self, Failure> {
+        let build = build_folder();
+        let meridian = shared.meridian.unwrap_or_else(meridian_beside_this);
+        let meridian = meridian.canonicalize().during(format!(
+            "looking for {}: build it with `cargo build --release -p meridian-cli`, or name it with --meridian",
+            meridian.display()
+        ))?;
+        let installation = Installation {
+            meridian,
+            folder: shared.folder.unwrap_or_else(|| build.join("bench")),
+        };
+        Ok(Self {
+            settings: Settings {
+                runs: shared.runs as usize,
+                measured: Duration::from_secs(shared.seconds),
+                warm_up: Duration::from_secs(shared.warm_up_seconds),
+                installation,
+                kafka: shared.kafka.or_else(|| local_kafka(&build)),
+            },
+            stream_shape: StreamShape {
+                streams: shared.streams.into(),
+                batches_in_flight: shared.batches_in_flight.into(),
+                batch_events: shared.batch_events.into(),
+            },
+            unary_shape: UnaryShape {
+                connections: shared.connections.into(),
+                calls: shared.calls.into(),
+            },
+            end_to_end_rate: shared.end_to_end_rate.into(),
+            idle_watch: Duration::from_secs(shared.idle_seconds),
+            progress: Progress,
+        })
+    }
+
+    async fn rows(&self, command: Command) -> Result<Vec<Row>, Failure> {
+        match command {
+            Command::All => self.all().await,
+            Command::StreamKafka => Ok(self.stream(&self.settings.kafka_broker()?).await?.rows),
+            Command::StreamEmbedded => Ok(self.stream(&BrokerChoice::Embedded).await?.rows),
+            Command::Unary => self.unary().await,
+            Command::Latency(latency) => {
+                let mut rows = Vec::new();
+                for broker in self.brokers(latency.broker)? {
+                    let rate = match latency.rate {
+                        Some(rate) => f64::from(rate),
+                        None => self.stream(&broker).await?.receipts_per_second / 2.0,
+                    };
+                    rows.extend(self.latency(&broker, rate).await?);
+                }
+                Ok(rows)
+            }
+            Command::EndToEnd(which) => {
+                let mut rows = Vec::new();
+                for broker in self.brokers(which)? {
+                    rows.extend(self.end_to_end(&broker).await?);
+                }
+                Ok(rows)
+            }
+            Command::Idle(which) => {
+                let mut rows = Vec::new();
+                for broker in self.brokers(which)? {
+                    rows.extend(self.idle(&broker).await?);
+                }
+                Ok(rows)
+            }
+            // Answered before there was a suite.
+            Command::NullServer { .. } => Ok(Vec::new()),
+        }
+    }
+
+    async fn all(&self) -> Result<Vec<Row>, Failure> {
+        let (kafka, embedded) = (self.settings.kafka_broker()?, BrokerChoice::Embedded);
+        let to_kafka = self.stream(&kafka).await?;
+        let to_embedded = self.stream(&embedded).await?;
+        let mut rows = to_kafka.rows;
+        rows.extend(to_embedded.rows);
+        rows.extend(self.unary().await?);
+        rows.extend(self.latency(&kafka, to_kafka.receipts_per_second / 2.0).await?);
+        rows.extend(self.latency(&embedded, to_embedded.receipts_per_second / 2.0).await?);
+        for broker in [&kafka, &embedded] {
+            rows.extend(self.end_to_end(broker).await?);
+        }
+        for broker in [&kafka, &embedded] {
+            rows.extend(self.idle(broker).await?);
+        }
+        Ok(rows)
+    }
+
+    fn brokers(&self, which: BrokerArguments) -> Result<Vec<BrokerChoice>, Failure> {
+        match which.broker {
+            Some(BrokerKind::Embedded) => Ok(vec![BrokerChoice::Embedded]),
+            Some(BrokerKind::Kafka) => Ok(vec![self.settings.kafka_broker()?]),
+            None => Ok(vec![self.settings.kafka_broker()?, BrokerChoice::Embedded]),
+        }
+    }
+
+    async fn stream(&self, broker: &BrokerChoice) -> Result<StreamFigures, Failure> {
+        stream::run(&self.settings, broker, self.stream_shape, &self.progress).await
+    }
+
+    async fn unary(&self) -> Result<Vec<Row>, Failure> {
+        unary::run(&self.settings, self.unary_shape, &self.progress).await
+    }
+
+    async fn latency(&self, broker: &BrokerChoice, rate: f64) -> Result<Vec<Row>, Failure> {
+        publish_latency::run(&self.settings, broker, self.stream_shape, rate, &self.progress).await
+    }
+
+    async fn end_to_end(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
+        end_to_end::run(&self.settings, broker, self.end_to_end_rate, &self.progress).await
+    }
+
+    async fn idle(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
+        idle::run(&self.settings, broker, self.idle_watch, &self.progress).await
+    }
+}
