@@ -55,10 +55,7 @@ pub(crate) fn edges(path: &str, text: &str) -> Findings {
         return vec![];
     };
     let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == package) else {
-        return vec![(
-            1,
-            format!("tidy's EDGES does not know {package}: add what it may use"),
-        )];
+        return vec![(1, format!("tidy's EDGES does not know {package}: add what it may use"))];
     };
     dependencies
         .into_iter()
@@ -87,9 +84,7 @@ fn manifest(text: &str) -> (Option<String>, Vec<(usize, String)>) {
             if section == "package" && key == "name" {
                 package = Some(unquote(value));
             } else if section.ends_with("dependencies") && !section.starts_with("workspace") {
-                let renamed = value
-                    .split_once("package")
-                    .and_then(|(_, rest)| rest.split('"').nth(1));
+                let renamed = value.split_once("package").and_then(|(_, rest)| rest.split('"').nth(1));
                 dependencies.push((index + 1, renamed.map_or(key, str::to_string)));
             }
         }
@@ -126,10 +121,7 @@ mod tests {
             1
         );
         assert_eq!(
-            with(
-                "meridian-runtime",
-                "[dependencies.meridian-event]\npath = \"../event\""
-            ),
+            with("meridian-runtime", "[dependencies.meridian-event]\npath = \"../event\""),
             1
         );
         assert_eq!(
@@ -148,10 +140,7 @@ mod tests {
         );
         assert_eq!(with("meridian-stranger", ""), 1);
         assert_eq!(
-            with(
-                "meridian-broker",
-                "[dependencies]\nmeridian-event.workspace = true"
-            ),
+            with("meridian-broker", "[dependencies]\nmeridian-event.workspace = true"),
             0
         );
         assert_eq!(
@@ -162,10 +151,7 @@ mod tests {
             0
         );
         assert_eq!(
-            with(
-                "meridian-cli",
-                "[dependencies]\nmeridian-gateway.workspace = true"
-            ),
+            with("meridian-cli", "[dependencies]\nmeridian-gateway.workspace = true"),
             0
         );
     }

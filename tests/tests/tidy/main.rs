@@ -45,10 +45,7 @@ fn every_file_keeps_the_house_rules() {
         };
         for (rule, check) in RULES {
             for (line, message) in check(path, &text) {
-                if WAIVERS
-                    .iter()
-                    .any(|waiver| (waiver.0, waiver.1) == (*rule, path))
-                {
+                if WAIVERS.iter().any(|waiver| (waiver.0, waiver.1) == (*rule, path)) {
                     waivers_left.retain(|waiver| (waiver.0, waiver.1) != (*rule, path));
                 } else {
                     faults.push(format!("{path}:{line}: {message} [{rule}]"));
@@ -61,12 +58,7 @@ fn every_file_keeps_the_house_rules() {
             "{path}: the waiver for [{rule}] is not needed any more: remove it"
         ));
     }
-    assert!(
-        faults.is_empty(),
-        "{} faults:\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 fn workspace_root() -> PathBuf {
@@ -79,13 +71,7 @@ fn workspace_root() -> PathBuf {
 /// What git tracks or would track, so that a fault shows before the commit.
 fn tracked_files(root: &Path) -> Vec<String> {
     let output = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .expect("git is installed");

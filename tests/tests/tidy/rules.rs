@@ -48,11 +48,7 @@ pub(crate) fn length(path: &str, text: &str) -> Findings {
 }
 
 pub(crate) fn broker_client(path: &str, text: &str) -> Findings {
-    if !path.ends_with(".rs")
-        || BROKER_CLIENT_HOMES
-            .iter()
-            .any(|home| path.starts_with(home))
-    {
+    if !path.ends_with(".rs") || BROKER_CLIENT_HOMES.iter().any(|home| path.starts_with(home)) {
         return vec![];
     }
     let code = code_only(text);
@@ -107,8 +103,7 @@ pub(crate) fn unbounded(path: &str, text: &str) -> Findings {
 
 /// Tests wait for a condition with a deadline (tests/src/harness) or move a clock; a real sleep is slow and flaky.
 pub(crate) fn real_sleep(path: &str, text: &str) -> Findings {
-    let is_test =
-        path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs");
+    let is_test = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs");
     if !is_test || path.starts_with("tests/src/harness/") {
         return vec![];
     }
@@ -122,12 +117,7 @@ pub(crate) fn real_sleep(path: &str, text: &str) -> Findings {
 
 pub(crate) fn unfinished(path: &str, text: &str) -> Findings {
     let mut found = in_code(path, text, &["todo!", "unimplemented!"], "finish it");
-    found.extend(in_code(
-        path,
-        text,
-        &["#[ignore"],
-        "a test runs or does not exist",
-    ));
+    found.extend(in_code(path, text, &["#[ignore"], "a test runs or does not exist"));
     found
 }
 
@@ -145,10 +135,7 @@ pub(crate) fn machine_path(path: &str, text: &str) -> Findings {
             let after = text[at + pattern.len()..].chars().next();
             let inside = before.is_some_and(|c| c.is_alphanumeric() || "_-./~})]$*".contains(c));
             if !inside && after.is_some_and(|c| c.is_ascii_lowercase() || c == '.') {
-                found.push((
-                    line_of(text, at),
-                    format!("`{pattern}..` is a path of one machine"),
-                ));
+                found.push((line_of(text, at), format!("`{pattern}..` is a path of one machine")));
             }
         }
     }
@@ -160,11 +147,9 @@ fn in_code(path: &str, text: &str, banned: &[&str], why: &str) -> Findings {
         return vec![];
     }
     let code = code_only(text);
-    let all = banned.iter().flat_map(|pattern| {
-        words(&code, pattern)
-            .into_iter()
-            .map(move |at| (at, pattern))
-    });
+    let all = banned
+        .iter()
+        .flat_map(|pattern| words(&code, pattern).into_iter().map(move |at| (at, pattern)));
     all.map(|(at, pattern)| (line_of(&code, at), format!("`{pattern}`: {why}")))
         .collect()
 }
@@ -194,14 +179,8 @@ mod tests {
     #[test]
     fn broker_clients_stay_in_their_adapters() {
         let path = "gateway/src/x.rs";
-        assert_eq!(
-            count(broker_client, path, "use rdkafka::config::ClientConfig;"),
-            1
-        );
-        assert_eq!(
-            count(broker_client, path, "let c = fred::Client::new();"),
-            1
-        );
+        assert_eq!(count(broker_client, path, "use rdkafka::config::ClientConfig;"), 1);
+        assert_eq!(count(broker_client, path, "let c = fred::Client::new();"), 1);
         assert_eq!(count(broker_client, path, "use lapin;"), 1);
         assert_eq!(
             count(
@@ -212,17 +191,10 @@ mod tests {
             0
         );
         assert_eq!(
-            count(
-                broker_client,
-                "broker/src/adapters/kafka/x.rs",
-                "use rdkafka::x;"
-            ),
+            count(broker_client, "broker/src/adapters/kafka/x.rs", "use rdkafka::x;"),
             0
         );
-        assert_eq!(
-            count(broker_client, "broker/src/connect.rs", "use fjall::x;"),
-            1
-        );
+        assert_eq!(count(broker_client, "broker/src/connect.rs", "use fjall::x;"), 1);
     }
 
     #[test]
@@ -237,25 +209,14 @@ mod tests {
     fn queues_are_bounded() {
         let path = "gateway/src/x.rs";
         assert_eq!(
-            count(
-                unbounded,
-                path,
-                "let x = tokio::sync::mpsc::unbounded_channel();"
-            ),
+            count(unbounded, path, "let x = tokio::sync::mpsc::unbounded_channel();"),
             1
         );
         assert_eq!(
-            count(
-                unbounded,
-                path,
-                "let x = futures::channel::mpsc::unbounded();"
-            ),
+            count(unbounded, path, "let x = futures::channel::mpsc::unbounded();"),
             1
         );
-        assert_eq!(
-            count(unbounded, path, "let x = std::sync::mpsc::channel();"),
-            1
-        );
+        assert_eq!(count(unbounded, path, "let x = std::sync::mpsc::channel();"), 1);
         assert_eq!(count(unbounded, path, "let x = mpsc::channel(8);"), 0);
     }
 
@@ -265,47 +226,26 @@ mod tests {
         assert_eq!(count(real_sleep, "tests/tests/routing.rs", text), 1);
         assert_eq!(count(real_sleep, "broker/tests/kafka.rs", text), 1);
         assert_eq!(
-            count(
-                real_sleep,
-                "runtime/src/backoff/tests.rs",
-                "std::thread::sleep(x);"
-            ),
+            count(real_sleep, "runtime/src/backoff/tests.rs", "std::thread::sleep(x);"),
             1
         );
         assert_eq!(count(real_sleep, "tests/src/harness/wait.rs", text), 0);
         assert_eq!(count(real_sleep, "runtime/src/backoff.rs", text), 0);
-        assert_eq!(
-            count(real_sleep, "tests/tests/routing.rs", "no_sleep(x);"),
-            0
-        );
+        assert_eq!(count(real_sleep, "tests/tests/routing.rs", "no_sleep(x);"), 0);
     }
 
     #[test]
     fn nothing_is_left_unfinished() {
         assert_eq!(count(unfinished, "a.rs", "fn f() { todo!() }"), 1);
-        assert_eq!(
-            count(unfinished, "a.rs", "fn f() { unimplemented!(\"x\") }"),
-            1
-        );
-        assert_eq!(
-            count(
-                unfinished,
-                "a.rs",
-                "#[test]\n#[ignore = \"slow\"]\nfn f() {}"
-            ),
-            1
-        );
+        assert_eq!(count(unfinished, "a.rs", "fn f() { unimplemented!(\"x\") }"), 1);
+        assert_eq!(count(unfinished, "a.rs", "#[test]\n#[ignore = \"slow\"]\nfn f() {}"), 1);
         assert_eq!(count(unfinished, "a.rs", "// todo!() is banned\n"), 0);
     }
 
     #[test]
     fn paths_of_a_machine_are_seen() {
         let with = |prefix: &str, top: &str, rest: &str| {
-            count(
-                machine_path,
-                "docs/x.md",
-                &format!("see {prefix}/{top}/{rest}"),
-            )
+            count(machine_path, "docs/x.md", &format!("see {prefix}/{top}/{rest}"))
         };
         assert_eq!(with("", "home", "ada/meridian"), 1);
         assert_eq!(with("`", "work", "main"), 1);

@@ -37,11 +37,7 @@ pub(crate) fn code_only(text: &str) -> String {
             rest = &rest[first.len_utf8()..];
             continue;
         };
-        out.extend(
-            rest[..skipped]
-                .chars()
-                .map(|c| if c == '\n' { '\n' } else { ' ' }),
-        );
+        out.extend(rest[..skipped].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
         rest = &rest[skipped..];
     }
     out
@@ -74,21 +70,13 @@ fn raw_string(rest: &str, before: &str) -> Option<usize> {
     } else {
         usize::from(rest.starts_with("br")) * 2
     };
-    let hashes = rest
-        .get(prefix..)?
-        .chars()
-        .take_while(|c| *c == '#')
-        .count();
+    let hashes = rest.get(prefix..)?.chars().take_while(|c| *c == '#').count();
     let body = prefix + hashes + 1;
     if prefix == 0 || !rest[prefix + hashes..].starts_with('"') {
         return None;
     }
     let end = format!("\"{}", "#".repeat(hashes));
-    Some(
-        rest[body..]
-            .find(&end)
-            .map_or(rest.len(), |at| body + at + end.len()),
-    )
+    Some(rest[body..].find(&end).map_or(rest.len(), |at| body + at + end.len()))
 }
 
 fn quoted(rest: &str, quote: char) -> usize {

@@ -1,0 +1,159 @@
+//! One process: its signals, its output, the end of its log.
+//!
+//! What holds: it is killed when the value is dropped, by its own id; its output
+//! goes to a file, of which a failing test shows the end.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+const SHOWN_LOG_LINES: usize = 40;
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Option<Lines<BufReader<ChildStdout>>>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; its standard error goes to the end of `log`.
+    pub fn start(name: &str, program: &Path, arguments: &[String], log: &Path) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = file.unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let output = child.stdout.take().map(|output| BufReader::new(output).lines());
+        Self {
+            name: name.to_owned(),
+            child,
+            output,
+            log: log.to_owned(),
+        }
+    }
+
+    /// The next line of its standard output.
+    ///
+    /// # Panics
+    /// When it prints none within the deadline, or ends.
+    pub async fn line(&mut self, deadline: Duration) -> String {
+        let name = self.name.clone();
+        let output = self.output.as_mut().expect("the output is read in one place");
+        match timeout(deadline, output.next_line()).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(ended) => panic!("{name} ended before it printed a line: {ended:?}\n{}", self.log_end()),
+            Err(_) => panic!("{name} printed no line within {deadline:?}\n{}", self.log_end()),
+        }
+    }
+
+    /// Lets the rest of the output go nowhere, so that the pipe never fills.
+    pub fn ignore_output(&mut self) {
+        if let Some(mut output) = self.output.take() {
+            tokio::spawn(async move { while let Ok(Some(_)) = output.next_line().await {} });
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// True until it has ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.child
+            .kill()
+            .await
+            .unwrap_or_else(|error| panic!("cannot kill {}: {error}", self.name));
+    }
+
+    /// SIGTERM, and waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it is still there at the deadline.
+    pub async fn terminate(&mut self, deadline: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended(deadline).await
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it is still there at the deadline.
+    pub async fn ended(&mut self, deadline: Duration) -> ExitStatus {
+        match timeout(deadline, self.child.wait()).await {
+            Ok(status) => status.unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.name)),
+            Err(_) => panic!("{} has not ended within {deadline:?}\n{}", self.name, self.log_end()),
+        }
+    }
+
+    /// Sends a signal; a process that has ended is a fault of the test.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = pid.unwrap_or_else(|| panic!("{} has ended\n{}", self.name, self.log_end()));
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
+    }
+
+    /// SIGSTOP: it stands still with its connections open.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Resident memory, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let id = self
+            .id()
+            .unwrap_or_else(|| panic!("{} has ended\n{}", self.name, self.log_end()));
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("Linux tells a process's memory")
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The end of the log.
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(SHOWN_LOG_LINES);
+        format!("--- end of {} ---\n{}", self.log.display(), lines[from..].join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_end());
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! End to end and under fire: the behaviour that users rely on, shown over real
+//! processes, real brokers and foreign clients. One file a behaviour.
+//!
+//! `regions` is the set-up that most of them share. What a test may take from the
+//! machine is in `meridian_tests::harness`.
+
+mod bad_input;
+mod chaos_embedded;
+mod chaos_kafka;
+mod cli;
+mod dev_demo;
+mod foreign_clients;
+mod kafka_absent;
+mod publish_and_work;
+mod regions;
+mod rolling_restart;
+mod rules;
