@@ -1,13 +1,15 @@
 //! Queues of events and the events themselves.
 
+use std::ffi::c_void;
 use std::fmt;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::thread::Thread;
 use std::time::Duration;
 
 use rdkafka_sys as sys;
 
-use super::client::text;
+use super::client::{c_text, text};
 use super::fetch::{Fetched, TopicNames};
 use super::list::{PartitionList, elements};
 use super::produce::Delivery;
@@ -17,6 +19,14 @@ use super::{Code, NativeClient, NativeError, limit_milliseconds};
 pub(in super::super) struct EventQueue {
     pointer: NonNull<sys::rd_kafka_queue_t>,
     client: Arc<NativeClient>,
+    /// Whom the queue wakes; lives as long as the queue calls it.
+    sleeper: Option<Box<Thread>>,
+}
+
+/// Called by librdkafka, with the queue locked, when the queue is no longer empty.
+unsafe extern "C" fn wake_sleeper(_client: *mut sys::rd_kafka_t, sleeper: *mut c_void) {
+    // SAFETY: the box that `wakes` made; it is freed after this callback was taken away.
+    unsafe { &*sleeper.cast::<Thread>() }.unpark();
 }
 
 // SAFETY: librdkafka's queues are locked.
@@ -47,7 +57,7 @@ impl EventQueue {
     }
 
     fn wrap(client: &Arc<NativeClient>, pointer: *mut sys::rd_kafka_queue_t) -> Option<Self> {
-        Some(Self { pointer: NonNull::new(pointer)?, client: Arc::clone(client) })
+        Some(Self { pointer: NonNull::new(pointer)?, client: Arc::clone(client), sleeper: None })
     }
 
     pub(super) fn pointer(&self) -> *mut sys::rd_kafka_queue_t {
@@ -65,17 +75,52 @@ impl EventQueue {
         Some(Event { pointer: NonNull::new(pointer)?, _client: Arc::clone(&self.client) })
     }
 
-    /// Wakes whoever polls this queue.
-    pub(in super::super) fn wake(&self) {
-        // SAFETY: the queue is alive.
-        unsafe { sys::rd_kafka_queue_yield(self.pointer()) };
+    /// The queue unparks `thread` whenever it stops being empty.
+    #[must_use]
+    pub(in super::super) fn wakes(mut self, thread: Thread) -> Self {
+        let sleeper = Box::new(thread);
+        let opaque = ptr::from_ref(&*sleeper).cast_mut().cast();
+        // SAFETY: the box stays where it is until the callback is taken away in `drop`.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(self.pointer(), Some(wake_sleeper), opaque);
+        }
+        self.sleeper = Some(sleeper);
+        self
+    }
+
+    /// What is fetched of a partition comes to this queue from now on, rather than to the
+    /// consumer's, so that rebalances are seen while nobody takes records. To be said at
+    /// each assignment, before it is taken.
+    pub(in super::super) fn take_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), NativeError> {
+        let topic = c_text(topic)?;
+        // SAFETY: client and queue are alive; the partition's queue is a counted reference.
+        unsafe {
+            let queue =
+                sys::rd_kafka_queue_get_partition(self.client.pointer(), topic.as_ptr(), partition);
+            if queue.is_null() {
+                return Err(NativeError::of(Code::UnknownPartition));
+            }
+            sys::rd_kafka_queue_forward(queue, self.pointer());
+            sys::rd_kafka_queue_destroy(queue);
+        }
+        Ok(())
     }
 }
 
 impl Drop for EventQueue {
     fn drop(&mut self) {
-        // SAFETY: a counted reference of ours; the client is still alive.
-        unsafe { sys::rd_kafka_queue_destroy(self.pointer()) };
+        // SAFETY: a counted reference of ours; the client is still alive. Taking the callback
+        // away waits for one that is running.
+        unsafe {
+            if self.sleeper.is_some() {
+                sys::rd_kafka_queue_cb_event_enable(self.pointer(), None, ptr::null_mut());
+            }
+            sys::rd_kafka_queue_destroy(self.pointer());
+        }
     }
 }
 
@@ -176,12 +221,28 @@ impl Event {
         }
     }
 
-    /// What was fetched.
+    /// What was fetched, or what stands in the way of fetching.
     pub(in super::super) fn fetched(&mut self, names: &mut TopicNames) -> Option<Fetched> {
         // SAFETY: the message lives as long as the event, and is copied.
         unsafe {
-            let message = sys::rd_kafka_event_message_next(self.pointer()).as_ref()?;
-            Some(Fetched::of(message, names))
+            match sys::rd_kafka_event_message_next(self.pointer()).as_ref() {
+                Some(message) => Fetched::of(message, names),
+                None => Fetched::fault(self),
+            }
+        }
+    }
+
+    /// Looks at the partition that a fault is of, if it is of one.
+    pub(super) fn fault_partition<T>(
+        &self,
+        look: impl FnOnce(super::list::Element<'_>) -> Option<T>,
+    ) -> Option<T> {
+        // SAFETY: the element is ours to destroy, after it was looked at.
+        unsafe {
+            let pointer = sys::rd_kafka_event_topic_partition(self.pointer());
+            let found = look(super::list::element(pointer.as_ref()?));
+            sys::rd_kafka_topic_partition_destroy(pointer);
+            found
         }
     }
 }

@@ -16,7 +16,7 @@ use meridian_event::{Header, Record};
 use rdkafka_sys as sys;
 use sys::rd_kafka_resp_err_t as Response;
 
-use super::{Code, NativeError};
+use super::{Code, Event, NativeError};
 use crate::name::{TopicName, TopicPartition};
 
 /// Names of topics by librdkafka's handle, so that a record costs no copy of a
@@ -66,25 +66,29 @@ pub(in super::super) enum Fetched {
 impl Fetched {
     /// # Safety
     /// `message` is of a fetch event that is alive.
-    pub(super) unsafe fn of(message: &sys::rd_kafka_message_t, names: &mut TopicNames) -> Self {
+    pub(super) unsafe fn of(message: &sys::rd_kafka_message_t, names: &mut TopicNames) -> Option<Self> {
         // SAFETY: the message is alive throughout.
         unsafe {
-            let partition = names.partition(message.rkt, message.partition);
-            let position = u64::try_from(message.offset).unwrap_or(0);
-            match (message.err, partition) {
-                (Response::RD_KAFKA_RESP_ERR_NO_ERROR, Some(partition)) => {
-                    Fetched::Record { partition, position, record: record(message) }
-                }
-                (Response::RD_KAFKA_RESP_ERR__PARTITION_EOF, Some(partition)) => {
-                    Fetched::End { partition, position }
-                }
-                (response, partition) => {
-                    let code: Code = response.into();
-                    let text = super::client::text(sys::rd_kafka_message_errstr(message));
-                    Fetched::Fault { partition, error: NativeError::new(code, text) }
-                }
-            }
+            let partition = names.partition(message.rkt, message.partition)?;
+            let position = u64::try_from(message.offset).ok()?;
+            Some(Fetched::Record { partition, position, record: record(message) })
         }
+    }
+
+    /// The fault that an event tells, if it tells one.
+    pub(super) fn fault(event: &Event) -> Option<Self> {
+        let error = event.error().err()?;
+        let of = event.fault_partition(|element| {
+            let topic = TopicName::new(element.topic).ok()?;
+            let partition = u32::try_from(element.partition).ok()?;
+            Some((TopicPartition { topic, partition }, u64::try_from(element.offset).ok()))
+        });
+        Some(match (error.code, of) {
+            (Code::PartitionEOF, Some((partition, Some(position)))) => {
+                Fetched::End { partition, position }
+            }
+            (_, of) => Fetched::Fault { partition: of.map(|(partition, _)| partition), error },
+        })
     }
 }
 
