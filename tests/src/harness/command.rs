@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::scratch::{meridian_binary, repository};
+use super::scratch::{build_folder, meridian_binary};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -94,9 +94,8 @@ pub async fn run(program: &Path, arguments: &[&str], input: &str) -> Finished {
 /// # Panics
 /// When it is not there, with what to do.
 pub fn foreign(name: &str) -> PathBuf {
-    let build = std::env::var_os("MERIDIAN_BUILD_DIR").map_or_else(|| repository().join("build"), PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([build.join("tools/bin")]);
+    let folders = std::env::split_paths(&path).chain([build_folder().join("tools/bin")]);
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing: run deploy/local/install-tools test (kcat: deploy/local/install-packages), or `make test`, which does"))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::command::{Finished, run};
-use super::scratch::{Scratch, free_port, repository, unique};
+use super::scratch::{Scratch, build_folder, free_port, repository, unique};
 
 /// The bootstrap address of shared cluster `A` or `B`; it is left running.
 ///
@@ -102,6 +102,8 @@ impl Drop for KafkaCluster {
         if let Err(error) = stopped {
             eprintln!("cannot stop cluster {}: {error}", self.name);
         }
+        // The script's note of where the cluster's data is; nobody asks for it again.
+        let _ = std::fs::remove_file(build_folder().join("kafka/clusters").join(&self.name));
     }
 }
 

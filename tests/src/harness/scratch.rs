@@ -36,6 +36,11 @@ pub fn repository() -> &'static Path {
     tests.parent().expect("tests/ lies in the workspace")
 }
 
+/// Where local services and tools are kept.
+pub fn build_folder() -> PathBuf {
+    std::env::var_os("MERIDIAN_BUILD_DIR").map_or_else(|| repository().join("build"), PathBuf::from)
+}
+
 /// A folder of one test, removed unless the test fails.
 #[derive(Debug)]
 pub struct Scratch {

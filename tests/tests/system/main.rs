@@ -4,6 +4,8 @@
 //! `regions` is the set-up that most of them share. What a test may take from the
 //! machine is in `meridian_tests::harness`.
 
+#![allow(clippy::unwrap_used)] // Every function here is part of a test.
+
 mod bad_input;
 mod chaos_embedded;
 mod chaos_kafka;
@@ -15,3 +17,4 @@ mod publish_and_work;
 mod regions;
 mod rolling_restart;
 mod rules;
+mod sessions;
