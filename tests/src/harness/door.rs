@@ -61,3 +61,39 @@ async fn serve(listener: TcpListener, target: Arc<Mutex<Option<String>>>) {
         while connections.try_join_next().is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn answer_of(address: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut answer = String::new();
+        // A door to nowhere may end the connection with a reset.
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    async fn saying(word: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(word.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn the_address_stays_and_the_target_moves() {
+        let door = Door::open().await;
+        assert_eq!(answer_of(&door.address()).await, "");
+        door.point_at(&saying("first").await);
+        assert_eq!(answer_of(&door.address()).await, "first");
+        door.point_at(&saying("second").await);
+        assert_eq!(answer_of(&door.address()).await, "second");
+    }
+}

@@ -114,3 +114,18 @@ async fn kafka(arguments: &[&str]) -> Finished {
 fn script() -> PathBuf {
     Path::new(repository()).join("deploy/local/kafka/kafka")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_is_killed_and_comes_back() {
+        let scratch = Scratch::new("kafka");
+        let cluster = KafkaCluster::start(&scratch).await;
+        cluster.kill().await;
+        assert!(tokio::net::TcpStream::connect(cluster.bootstrap()).await.is_err());
+        cluster.start_again().await;
+        assert!(tokio::net::TcpStream::connect(cluster.bootstrap()).await.is_ok());
+    }
+}

@@ -157,3 +157,44 @@ impl Drop for Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str, log: &Path) -> Process {
+        Process::start(
+            "shell",
+            Path::new("/bin/sh"),
+            &["-c".to_owned(), script.to_owned()],
+            log,
+        )
+    }
+
+    #[tokio::test]
+    async fn output_is_read_and_the_log_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut process = shell("echo out; echo err >&2; exit 3", &log);
+        assert_eq!(process.line(SOON).await, "out");
+        assert_eq!(process.ended(SOON).await.code(), Some(3));
+        assert!(process.log_end().ends_with("\nerr"), "{}", process.log_end());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_process_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = shell("echo up; exec cat /dev/zero >/dev/null", &folder.path().join("log"));
+        process.line(SOON).await;
+        let id = process.id().unwrap();
+        assert!(process.is_running() && process.resident_kib() > 0);
+        drop(process);
+        let gone = || async move {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+            stat.map_or(true, |stat| stat.contains(") Z "))
+        };
+        crate::harness::eventually(SOON, "the process to be gone", gone).await;
+    }
+}
