@@ -1,0 +1,104 @@
+//! The list of cases, as macros: one test for each case, named after its duty.
+//!
+//! `fixture` is an expression that can be called with a [`Need`](super::Need) and
+//! gives a future of a [`Fixture`](super::Fixture). A case that only makes sense for
+//! a broker in another process is in [`remote_conformance_suite!`](crate::remote_conformance_suite).
+
+/// One test for every case that every kind of broker must pass.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { $fixture,
+            Shared durability::what_is_confirmed_is_read,
+            Shared admission::an_unknown_topic_is_refused,
+            Shared admission::an_unknown_partition_is_refused,
+            Shared admission::a_record_too_large_is_refused_alone,
+            Shared admission::the_largest_record_is_taken,
+            Shared admission::what_does_not_fit_comes_back_whole,
+            Shared admission::admission_waits_for_room_in_records,
+            Shared admission::admission_waits_for_room_in_bytes,
+            Shared admission::dropped_futures_leave_admitted_records_on_their_way,
+            Shared admission::an_empty_batch_is_taken,
+            Shared order::order_is_kept_across_batches,
+            Shared order::order_is_kept_across_handles,
+            Shared order::a_key_goes_where_the_java_client_sends_it,
+            Shared order::a_partition_that_is_said_is_taken,
+            Shared order::records_without_a_key_are_spread,
+            Shared round_trip::a_record_comes_back_to_the_byte,
+            Shared round_trip::a_large_record_comes_back,
+            Shared round_trip::the_time_of_a_record_is_kept,
+            Shared claims::a_released_record_comes_again_first,
+            Shared claims::the_claims_of_a_dropped_reader_end,
+            Shared claims::a_late_settlement_is_stale,
+            Shared claims::what_is_not_claimed_cannot_be_settled,
+            Shared claims::a_claimed_record_does_not_come_again,
+            Shared claims::a_cancelled_next_loses_nothing,
+            Shared settlement::out_of_order_settlements_survive_a_close,
+            Shared settlement::out_of_order_settlements_survive_a_crash,
+            Shared settlement::settlements_become_durable_by_themselves,
+            Shared settlement::a_commit_is_durable_at_once,
+            Shared settlement::positions_tell_where_the_group_stands,
+            Shared bounds::a_reader_is_bounded_in_records,
+            Shared bounds::a_reader_is_bounded_in_bytes,
+            Shared bounds::a_full_reader_still_repeats_what_is_released,
+            Shared bounds::a_reader_at_its_bound_keeps_its_session,
+            Shared sharing::two_members_share_the_partitions,
+            Shared sharing::a_spare_member_waits_and_takes_over,
+            Shared sharing::two_groups_do_not_affect_one_another,
+            Shared sharing::one_group_reads_several_topics,
+            Shared leaving::a_closed_reader_gives_up_its_claims_at_once,
+            Shared leaving::a_dropped_reader_blocks_nobody,
+            Shared leaving::a_fresh_reader_closes_at_once,
+            Shared positions::a_new_group_starts_at_the_earliest_record,
+            Shared positions::a_new_group_starts_at_the_latest_record,
+            Shared positions::a_start_at_the_latest_is_remembered,
+            Shared positions::a_gap_is_told_and_reading_goes_on_at_the_earliest,
+            Shared positions::a_gap_is_told_and_reading_goes_on_at_the_latest,
+            Shared positions::a_gap_ends_a_reader_that_must_not_skip,
+            Shared lag::lag_counts_what_is_not_settled,
+            Shared lag::groups_are_listed,
+            Shared administration::making_a_topic_again_changes_nothing,
+            Shared administration::a_new_topic_takes_records_at_once,
+            Shared administration::topics_are_listed_without_the_brokers_own,
+            Shared administration::wrong_requests_are_refused,
+            Shared administration::a_topic_made_anew_is_another,
+            Shared lifecycle::a_broker_has_an_identity_of_its_own,
+            Shared lifecycle::a_closed_broker_refuses,
+            Shared lifecycle::wrong_options_are_refused,
+            Own durability::what_is_confirmed_survives_a_restart,
+            Own durability::what_is_confirmed_survives_a_kill,
+            Own lifecycle::the_identity_survives_a_restart,
+            Own restarts::a_reader_goes_on_after_a_restart,
+            Own restarts::a_restart_under_load_loses_nothing,
+            Own restarts::a_kill_under_load_loses_nothing,
+        }
+    };
+}
+
+/// One test for every case about a broker in another process that is not there.
+#[macro_export]
+macro_rules! remote_conformance_suite {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { $fixture,
+            Own absence::a_broker_absent_at_start_is_used_when_it_appears,
+            Own absence::a_broker_that_goes_is_told_fast_and_used_again,
+            Own absence::a_silent_broker_fills_the_appender_and_no_more,
+            Own absence::closing_does_not_wait_for_a_broker_that_is_gone,
+        }
+    };
+}
+
+/// Makes the tests of a list of cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($fixture:expr, $($need:ident $theme:ident::$case:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let fixture = ($fixture)($crate::conformance::Need::$need).await;
+                ::std::boxed::Box::pin($crate::conformance::$theme::$case(&fixture)).await;
+            }
+        )*
+    };
+}
