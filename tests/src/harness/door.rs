@@ -1,16 +1,15 @@
 //! A fixed address in front of a moving one: what a load balancer is to clients
 //! whose gateway comes back elsewhere, and a network that can be cut.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Forwards connections to wherever it points.
 #[derive(Debug)]
 pub struct Door {
     address: String,
-    target: Arc<Mutex<Option<String>>>,
+    target: watch::Sender<Option<String>>,
     serving: JoinHandle<()>,
 }
 
@@ -21,8 +20,8 @@ impl Door {
             .await
             .expect("the loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address").to_string();
-        let target = Arc::new(Mutex::new(None));
-        let serving = tokio::spawn(serve(listener, target.clone()));
+        let (target, targets) = watch::channel(None);
+        let serving = tokio::spawn(serve(listener, targets));
         Self {
             address,
             target,
@@ -35,9 +34,14 @@ impl Door {
         self.address.clone()
     }
 
-    /// New connections go there from now on.
+    /// Connections go there from now on; those to elsewhere end.
     pub fn point_at(&self, target: &str) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(target.to_owned());
+        self.target.send_replace(Some(target.to_owned()));
+    }
+
+    /// Ends every connection, and every new one at once.
+    pub fn cut(&self) {
+        self.target.send_replace(None);
     }
 }
 
@@ -47,18 +51,25 @@ impl Drop for Door {
     }
 }
 
-async fn serve(listener: TcpListener, target: Arc<Mutex<Option<String>>>) {
+async fn serve(listener: TcpListener, targets: watch::Receiver<Option<String>>) {
     let mut connections = JoinSet::new();
-    while let Ok((mut outside, _)) = listener.accept().await {
-        let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        connections.spawn(async move {
-            let Some(target) = target else { return };
-            if let Ok(mut inside) = TcpStream::connect(&target).await {
-                // Either end may go at any time; the other is told by the close.
-                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
-            }
-        });
+    while let Ok((outside, _)) = listener.accept().await {
+        connections.spawn(forward(outside, targets.clone()));
         while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn forward(mut outside: TcpStream, mut targets: watch::Receiver<Option<String>>) {
+    let Some(target) = targets.borrow_and_update().clone() else {
+        return;
+    };
+    let Ok(mut inside) = TcpStream::connect(&target).await else {
+        return;
+    };
+    tokio::select! {
+        // Either end may go at any time; the other is told by the close.
+        _ = tokio::io::copy_bidirectional(&mut outside, &mut inside) => {}
+        _ = targets.changed() => {}
     }
 }
 
@@ -95,5 +106,7 @@ mod tests {
         assert_eq!(answer_of(&door.address()).await, "first");
         door.point_at(&saying("second").await);
         assert_eq!(answer_of(&door.address()).await, "second");
+        door.cut();
+        assert_eq!(answer_of(&door.address()).await, "");
     }
 }

@@ -14,6 +14,7 @@ mod dev_demo;
 mod foreign_clients;
 mod kafka_absent;
 mod publish_and_work;
+mod region_cut;
 mod regions;
 mod rolling_restart;
 mod rules;
