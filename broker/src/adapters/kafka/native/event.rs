@@ -1,6 +1,6 @@
 //! Queues of events and the events themselves.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -146,6 +146,22 @@ pub(in super::super) enum EventKind {
     Fault,
     /// A result of a request, or of no interest.
     Other,
+}
+
+impl EventKind {
+    /// These kinds as librdkafka's mask.
+    pub(in super::super) fn mask(kinds: &[EventKind]) -> c_int {
+        kinds.iter().fold(0, |mask, kind| {
+            mask | match kind {
+                EventKind::Deliveries => sys::RD_KAFKA_EVENT_DR,
+                EventKind::Fetched => sys::RD_KAFKA_EVENT_FETCH,
+                EventKind::Rebalance => sys::RD_KAFKA_EVENT_REBALANCE,
+                EventKind::Committed => sys::RD_KAFKA_EVENT_OFFSET_COMMIT,
+                EventKind::Fault => sys::RD_KAFKA_EVENT_ERROR,
+                EventKind::Other => 0,
+            }
+        })
+    }
 }
 
 impl Event {

@@ -76,7 +76,7 @@ impl Fetched {
     }
 
     /// The fault that an event tells, if it tells one.
-    pub(super) fn fault(event: &Event) -> Option<Self> {
+    pub(in super::super) fn fault(event: &Event) -> Option<Self> {
         let error = event.error().err()?;
         let of = event.fault_partition(|element| {
             let topic = TopicName::new(element.topic).ok()?;

@@ -58,6 +58,15 @@ impl PartitionList {
         self.add_element(topic, partition, offset).map(|_| ())
     }
 
+    /// Adds a topic to subscribe to.
+    pub(in super::super) fn add_topic(&mut self, topic: &str) -> Result<(), NativeError> {
+        let topic = c_text(topic)?;
+        let any = -1; // RD_KAFKA_PARTITION_UA, a macro
+        // SAFETY: the list is alive; librdkafka copies the topic.
+        unsafe { sys::rd_kafka_topic_partition_list_add(self.pointer(), topic.as_ptr(), any) };
+        Ok(())
+    }
+
     /// Adds a partition at an offset with metadata to commit.
     pub(in super::super) fn add_with_metadata(
         &mut self,

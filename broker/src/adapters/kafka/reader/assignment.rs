@@ -1,0 +1,323 @@
+//! Taking up what a rebalance gives, at what the group has committed, and giving
+//! up what it takes.
+//!
+//! What holds: nothing is read of a partition before its committed position,
+//! metadata and extent are known, however long the coordinator is away; claims
+//! end before the last commit of a revoked partition is made; a partition is
+//! given up to the group only after that commit, or its limit.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::super::error::{Fault, fault_of};
+use super::super::native::request::{self, OffsetOf};
+use super::super::native::list::NO_OFFSET;
+use super::super::native::{Code, Event, EventQueue, NativeError, PartitionList, group};
+use super::member::Member;
+use super::start::{Extent, Start, start_of};
+use crate::error::ReadErrorKind;
+use crate::frontier::Frontier;
+use crate::ledger::PendingCommit;
+use crate::metadata as commit_metadata;
+use crate::name::{TopicName, TopicPartition};
+use crate::read::{Assignment, Gap, ReadEvent};
+
+/// How long the coordinator and the leaders may take to answer, each time.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// Before what failed is asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// The longest that a revocation waits for its commit.
+const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a rebalance gave and is not taken up yet.
+pub(super) struct Pending {
+    partitions: Vec<TopicPartition>,
+    retry_at: Instant,
+}
+
+impl Pending {
+    pub(super) fn retry_at(&self) -> Instant {
+        self.retry_at
+    }
+}
+
+/// What the broker says of one partition.
+struct Standing {
+    partition: TopicPartition,
+    committed: Option<Frontier>,
+    extent: Extent,
+}
+
+impl Member {
+    pub(super) fn take_rebalance(&mut self, event: &Event) {
+        let partitions = partitions_of(&event.partitions());
+        match event.error_code() {
+            Some(Code::AssignPartitions) => {
+                for partition in &partitions {
+                    let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+                    if let Err(error) = self.fetched.take_partition(partition.topic.as_str(), number) {
+                        tracing::error!(%partition, %error, "a partition has no queue");
+                    }
+                }
+                self.pending = Some(Pending { partitions, retry_at: self.now() });
+            }
+            Some(Code::RevokePartitions) => self.give_up(partitions),
+            code => {
+                tracing::warn!(?code, "a rebalance is not understood: all partitions are given up");
+                let all = self.shared.lock().ledger.assignments();
+                self.give_up(all.into_iter().map(|assigned| assigned.partition).collect());
+            }
+        }
+    }
+
+    /// Takes up what is pending, if its time has come and the broker tells where.
+    pub(super) fn take_up(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        if pending.retry_at > self.now() {
+            self.pending = Some(pending);
+            return;
+        }
+        match self.standings(&pending.partitions) {
+            Ok(standings) => self.begin(standings),
+            Err(error) => {
+                self.shared.stopped_reading(&format!("where the group stands is not known: {error}"));
+                let retry_at = self.now() + RETRY_AFTER;
+                self.pending = Some(Pending { retry_at, ..pending });
+            }
+        }
+    }
+
+    /// Where the group stands and what there is, from the coordinator and the leaders.
+    fn standings(&self, partitions: &[TopicPartition]) -> Result<Vec<Standing>, NativeError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = list_at(partitions, |_| NO_OFFSET)?;
+        group::committed(&self.client, &list, ASK_LIMIT)?;
+        let mut committed = HashMap::new();
+        for element in list.elements() {
+            if let Some(code) = element.error {
+                return Err(NativeError::of(code));
+            }
+            let (Some(partition), Ok(next)) = (partition_of(element.topic, element.partition), u64::try_from(element.offset)) else {
+                continue; // nothing is committed
+            };
+            let text = String::from_utf8_lossy(element.metadata);
+            let frontier = commit_metadata::decode(next, &text).unwrap_or_else(|error| {
+                tracing::warn!(%partition, %error, "what is settled beyond is not known and may come again");
+                Frontier::new(next)
+            });
+            committed.insert(partition, frontier);
+        }
+        let extents = self.extents(partitions)?;
+        let standing = |partition: &TopicPartition| {
+            let extent = extents.get(partition).copied();
+            Ok(Standing {
+                partition: partition.clone(),
+                committed: committed.remove(partition),
+                extent: extent.ok_or_else(|| NativeError::of(Code::UnknownTopicOrPartition))?,
+            })
+        };
+        partitions.iter().map(standing).collect()
+    }
+
+    /// What partitions hold, from their leaders.
+    pub(super) fn extents(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, Extent>, NativeError> {
+        let ask = |of: OffsetOf| -> Result<HashMap<TopicPartition, u64>, NativeError> {
+            let list = list_at(partitions, |_| of.as_offset())?;
+            let queue = EventQueue::own(&self.client).ok_or_else(|| NativeError::of(Code::Fail))?;
+            request::list_offsets(&queue, &list, true, ASK_LIMIT, 0)?;
+            let listed = request::listed_offsets(&request::wait(&queue, ASK_LIMIT)?);
+            let mut offsets = HashMap::with_capacity(listed.len());
+            for listed in listed {
+                let offset = listed.offset.map_err(NativeError::of)?;
+                if let Ok(topic) = TopicName::new(&listed.topic) {
+                    offsets.insert(TopicPartition { topic, partition: listed.partition }, offset);
+                }
+            }
+            Ok(offsets)
+        };
+        let (first, end) = (ask(OffsetOf::First)?, ask(OffsetOf::End)?);
+        let extent = |(partition, first): (TopicPartition, u64)| {
+            let end = end.get(&partition).copied()?;
+            Some((partition, Extent { first, end }))
+        };
+        Ok(first.into_iter().filter_map(extent).collect())
+    }
+
+    /// Begins to read at where the group stands.
+    fn begin(&mut self, standings: Vec<Standing>) {
+        let options = &self.shared.options;
+        let mut gaps = Vec::new();
+        let mut assigned = Vec::with_capacity(standings.len());
+        for Standing { partition, committed, extent } in standings {
+            let start = start_of(committed, extent, options.start, options.missing_position);
+            let (frontier, is_new) = match start {
+                Start::New(frontier) => (frontier, true),
+                Start::At(frontier) => (frontier, false),
+                Start::Beyond { frontier, expected, missing } => {
+                    gaps.push(Gap {
+                        partition: partition.clone(),
+                        expected_position: expected,
+                        resumed_position: frontier.next(),
+                        missing_records: missing,
+                    });
+                    (frontier, true)
+                }
+                Start::Refused { expected, missing } => {
+                    self.refuse(&partition, expected, missing, extent);
+                    return;
+                }
+            };
+            let mut inner = self.shared.lock();
+            let generation = inner.ledger.assign(partition.clone(), frontier);
+            if is_new {
+                inner.ledger.require_commit(&partition);
+            }
+            inner.ledger.set_end(&partition, extent.end);
+            let position = inner.ledger.read_position(&partition).unwrap_or(extent.first);
+            drop(inner);
+            assigned.push(Assignment { partition, generation, position });
+        }
+        if let Err(error) = self.take(&assigned) {
+            tracing::warn!(group = %self.shared.options.group, %error, "an assignment was not taken up");
+            let mut inner = self.shared.lock();
+            for assignment in &assigned {
+                inner.ledger.revoke(&assignment.partition);
+            }
+            return;
+        }
+        for assignment in &assigned {
+            self.progress.begin(&assignment.partition, assignment.position, self.now());
+        }
+        self.shared.reads();
+        if !assigned.is_empty() {
+            tracing::info!(group = %self.shared.options.group, partitions = assigned.len(), "partitions were assigned");
+            self.shared.tell(ReadEvent::Assigned(assigned));
+        }
+        gaps.into_iter().for_each(|gap| self.tell_gap(gap));
+    }
+
+    /// Has librdkafka fetch; an assignment of nothing is to be answered as well.
+    fn take(&self, assigned: &[Assignment]) -> Result<(), NativeError> {
+        let mut list = PartitionList::new();
+        for assignment in assigned {
+            let offset = i64::try_from(assignment.position).unwrap_or(i64::MAX);
+            list.add(assignment.partition.topic.as_str(), assignment.partition.partition, offset)?;
+        }
+        group::take(&self.client, &list)
+    }
+
+    pub(super) fn tell_gap(&self, gap: Gap) {
+        tracing::error!(
+            group = %self.shared.options.group, partition = %gap.partition, expected = gap.expected_position,
+            resumed = gap.resumed_position, missing = gap.missing_records, "records are missing"
+        );
+        self.shared.tell(ReadEvent::Gap(gap));
+    }
+
+    pub(super) fn refuse(&self, partition: &TopicPartition, expected: u64, missing: u64, extent: Extent) {
+        let group = &self.shared.options.group;
+        let message = format!(
+            "group {group} stands at {expected} of {partition}, which holds {} to {}: {missing} records are missing. \
+             Move the group, or let it go on with another missing_position policy",
+            extent.first, extent.end
+        );
+        self.shared.fail(ReadErrorKind::PositionMissing, message);
+    }
+
+    /// Gives partitions up: ends their claims, commits, and tells the group.
+    fn give_up(&mut self, partitions: Vec<TopicPartition>) {
+        let lost = group::is_lost(&self.client);
+        let last = self.end_claims(&partitions);
+        if lost {
+            self.shared.stopped_reading("the session was lost: others have the partitions");
+        } else {
+            let limit = LAST_COMMIT_LIMIT.min(self.shared.options.session_timeout / 3);
+            self.commit_last(last, self.now() + limit);
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.partitions.retain(|partition| !partitions.contains(partition));
+        }
+        let given_up = list_at(&partitions, |_| NO_OFFSET)
+            .and_then(|list| group::give_up(&self.client, &list));
+        if let Err(error) = given_up {
+            tracing::warn!(group = %self.shared.options.group, %error, "partitions were not given up");
+        }
+        if !partitions.is_empty() {
+            tracing::info!(group = %self.shared.options.group, lost, partitions = partitions.len(), "partitions were revoked");
+            self.shared.tell(ReadEvent::Revoked(partitions));
+        }
+    }
+
+    /// Ends the claims on partitions; returns what is to be committed of them.
+    pub(super) fn end_claims(&mut self, partitions: &[TopicPartition]) -> Vec<PendingCommit> {
+        let mut inner = self.shared.lock();
+        let mut last = Vec::new();
+        for partition in partitions {
+            last.extend(inner.ledger.revoke(partition).filter(|pending| pending.changed));
+            inner.drop_records(partition);
+            self.progress.end(partition);
+        }
+        last
+    }
+
+    /// Commits, leaves the group and closes, until `deadline`.
+    pub(super) fn leave(&mut self, deadline: Instant) -> Result<(), String> {
+        let all: Vec<TopicPartition> = {
+            let assignments = self.shared.lock().ledger.assignments();
+            assignments.into_iter().map(|assigned| assigned.partition).collect()
+        };
+        let last = self.end_claims(&all);
+        let committed = self.commit_last(last, deadline);
+        self.pending = None;
+        let left = group::begin_close(&self.control).map_err(|error| error.to_string());
+        while left.is_ok() && !group::is_closed(&self.client) {
+            if self.now() >= deadline {
+                return Err("the group was not left in time: it notices when the session ends".to_owned());
+            }
+            let Some(event) = self.control.poll(Duration::from_millis(20)) else { continue };
+            if event.error_code() == Some(Code::RevokePartitions) {
+                let _ = group::give_up(&self.client, &event.partitions());
+            } else if event.error_code() == Some(Code::AssignPartitions) {
+                let _ = group::take(&self.client, &PartitionList::new());
+            }
+        }
+        left?;
+        if committed { Ok(()) } else { Err("what was settled last could not be committed in time".to_owned()) }
+    }
+
+    /// A fault of one partition.
+    pub(super) fn take_partition_fault(&mut self, partition: &TopicPartition, error: &NativeError) {
+        match fault_of(error.code) {
+            Fault::PositionGone => self.progress.mark_broken(partition),
+            Fault::NotAuthorized => self.shared.stopped_reading(&format!("{partition}: {error}")),
+            _ => tracing::debug!(%partition, %error, "a partition met a fault that may heal"),
+        }
+    }
+}
+
+/// A list of partitions, each at its offset.
+pub(super) fn list_at(
+    partitions: &[TopicPartition],
+    offset: impl Fn(&TopicPartition) -> i64,
+) -> Result<PartitionList, NativeError> {
+    let mut list = PartitionList::new();
+    for partition in partitions {
+        list.add(partition.topic.as_str(), partition.partition, offset(partition))?;
+    }
+    Ok(list)
+}
+
+fn partition_of(topic: &str, partition: i32) -> Option<TopicPartition> {
+    Some(TopicPartition { topic: TopicName::new(topic).ok()?, partition: u32::try_from(partition).ok()? })
+}
+
+fn partitions_of(list: &PartitionList) -> Vec<TopicPartition> {
+    list.elements().filter_map(|element| partition_of(element.topic, element.partition)).collect()
+}

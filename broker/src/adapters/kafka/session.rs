@@ -1,0 +1,223 @@
+//! One idempotent producer from its first record to its end: its topics, its
+//! records in flight, and the thread that takes its delivery reports.
+//!
+//! A producer that librdkafka declares dead (a fatal fault of idempotence) is
+//! purged: what was never sent is refused, the rest is unknown; the appender
+//! opens another session in its place.
+//!
+//! What holds: every record that was produced gets an outcome before the thread
+//! ends; the thread ends when the session is told to end and is empty.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cluster::Cluster;
+use super::error::{Fault, fault_of};
+use super::in_flight::{Freed, InFlight, Settled};
+use super::native::event::EventKind;
+use super::native::produce::{self, TopicHandle};
+use super::native::{Code, Event, EventQueue, NativeClient, NativeError, Role};
+use super::room::Room;
+use super::settings;
+use crate::name::TopicName;
+
+/// Between two looks at whether the session ends.
+const POLL_LIMIT: Duration = Duration::from_millis(100);
+
+/// How long the reports of purged records may take.
+const PURGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// With records on their way and none delivered for so long while the cluster
+/// answers, the producer is taken for stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+pub(super) struct Session {
+    cluster: Arc<Cluster>,
+    client: Arc<NativeClient>,
+    topics: RwLock<HashMap<TopicName, Arc<TopicHandle>>>,
+    in_flight: Mutex<InFlight>,
+    room: Arc<Room>,
+    dead: AtomicBool,
+    ending: AtomicBool,
+    /// Milliseconds since `started`, at the last record that was handed over to an empty session.
+    busy_since: AtomicU64,
+    started: Instant,
+}
+
+impl Session {
+    pub(super) fn start(cluster: &Arc<Cluster>, room: &Arc<Room>) -> Result<Arc<Self>, NativeError> {
+        let events = EventKind::mask(&[EventKind::Deliveries, EventKind::Fault]);
+        let properties = settings::producer(&cluster.config);
+        let client = Arc::new(NativeClient::new(Role::Producer, &properties, events)?);
+        let queue = EventQueue::main(&client).ok_or_else(|| NativeError::of(Code::Fail))?;
+        let session = Arc::new(Self {
+            cluster: Arc::clone(cluster),
+            client,
+            topics: RwLock::default(),
+            in_flight: Mutex::default(),
+            room: Arc::clone(room),
+            dead: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            busy_since: AtomicU64::new(0),
+            started: cluster.clock.now(),
+        });
+        let polled = Arc::clone(&session);
+        thread::Builder::new()
+            .name("kafka-producer".to_owned())
+            .spawn(move || polled.poll(&queue))
+            .map_err(|error| NativeError::new(Code::Fail, error.to_string()))?;
+        Ok(session)
+    }
+
+    pub(super) fn client(&self) -> &Arc<NativeClient> {
+        &self.client
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// No more records come; the thread ends when it is empty.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Gives up all records that have no outcome yet.
+    pub(super) fn purge(&self) {
+        produce::purge(&self.client);
+    }
+
+    pub(super) fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that records were handed over.
+    pub(super) fn touched(&self, was_empty: bool) {
+        if was_empty {
+            self.busy_since.store(self.age_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// The producer's handle of a topic.
+    pub(super) fn topic(&self, name: &TopicName) -> Result<Arc<TopicHandle>, NativeError> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = topics.get(name) {
+            return Ok(Arc::clone(handle));
+        }
+        drop(topics);
+        let handle = Arc::new(TopicHandle::new(&self.client, name.as_str())?);
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(topics.entry(name.clone()).or_insert(handle)))
+    }
+
+    /// Whether the producer has sent to a topic before.
+    pub(super) fn uses(&self, name: &TopicName) -> bool {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// Takes back what a purge, a refusal or a report freed.
+    pub(super) fn settle(&self, freed: Freed) {
+        self.room.give_back(freed.records, freed.bytes);
+        freed.settled.into_iter().for_each(Settled::resolve);
+    }
+
+    fn age_millis(&self) -> u64 {
+        let age = self.cluster.clock.now().duration_since(self.started);
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn poll(&self, queue: &EventQueue) {
+        let mut purged: Option<Instant> = None;
+        loop {
+            if let Some(mut event) = queue.poll(POLL_LIMIT) {
+                self.take(&mut event);
+            }
+            if self.is_dead() && purged.is_none() {
+                purged = Some(self.cluster.clock.now());
+                self.purge();
+            }
+            self.look_for_standstill();
+            let over = self.is_dead() || self.ending.load(Ordering::Acquire);
+            if over && self.in_flight().records() == 0 {
+                return;
+            }
+            if purged.is_some_and(|at| self.cluster.clock.now().duration_since(at) > PURGE_LIMIT) {
+                let freed = self.in_flight().abandon();
+                tracing::error!(records = freed.records, "a dead Kafka producer reported nothing of its records");
+                self.settle(freed);
+                return;
+            }
+        }
+    }
+
+    fn take(&self, event: &mut Event) {
+        match event.kind() {
+            EventKind::Deliveries => self.take_deliveries(event),
+            EventKind::Fault => self.take_fault(event),
+            _ => {}
+        }
+    }
+
+    fn take_deliveries(&self, event: &mut Event) {
+        let mut freed = Freed::default();
+        let (mut stale, mut fatal, mut delivered) = (false, false, false);
+        let mut in_flight = self.in_flight();
+        event.each_delivery(|delivery| {
+            if let Some(code) = delivery.error {
+                stale |= fault_of(code) == Fault::TopicMissing;
+                fatal |= code == Code::Fatal;
+            } else {
+                delivered = true;
+            }
+            in_flight.deliver(&delivery, &mut freed);
+        });
+        drop(in_flight);
+        if delivered {
+            self.busy_since.store(self.age_millis(), Ordering::Relaxed);
+        }
+        if stale {
+            self.cluster.suspect(); // the counts of partitions are looked at with it
+        }
+        if fatal {
+            self.die(&Code::Fatal.to_string());
+        }
+        self.settle(freed);
+    }
+
+    fn take_fault(&self, event: &Event) {
+        let Err(error) = event.error() else { return };
+        if event.is_fatal() {
+            let fault = self.client.fatal_error().unwrap_or(error);
+            self.die(&fault.to_string());
+            return;
+        }
+        tracing::debug!(%error, "a Kafka producer met a fault that may heal");
+        if fault_of(error.code) == Fault::Unavailable {
+            self.cluster.suspect();
+        }
+    }
+
+    /// librdkafka can lose a partition's leader or all brokers for good.
+    fn look_for_standstill(&self) {
+        if self.is_dead() || self.in_flight().records() == 0 {
+            return;
+        }
+        if !self.cluster.health.is_available() {
+            self.busy_since.store(self.age_millis(), Ordering::Relaxed);
+            return;
+        }
+        let idle = self.age_millis().saturating_sub(self.busy_since.load(Ordering::Relaxed));
+        if Duration::from_millis(idle) > STUCK_AFTER {
+            self.die("no record was delivered although the cluster answers");
+        }
+    }
+
+    fn die(&self, reason: &str) {
+        if !self.dead.swap(true, Ordering::AcqRel) {
+            tracing::error!(reason, "a Kafka producer is dead and is opened anew");
+        }
+    }
+}
