@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// Memory under 1,000 idle sessions and 100 publishers.
     #[command(after_help = "Examples:\n  meridian-bench idle --broker embedded --idle-seconds 600")]
     Idle(BrokerArguments),
+    /// What there is to be compared with, without a gateway.
+    #[command(after_help = "Examples:\n  meridian-bench baselines --runs 1")]
+    Baselines,
     /// The server that does nothing.
     #[command(hide = true)]
     NullServer {

@@ -3,17 +3,20 @@
 //! does too.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
 use meridian_proto::meridian::publish_result::Outcome;
 use meridian_proto::meridian::publisher_service_server::{PublisherService, PublisherServiceServer};
 use meridian_proto::meridian::{
-    Durability, PublishRequest, PublishResponse, PublishResult, PublishStreamRequest, PublishStreamResponse, Receipt,
+    Durability, IndexedPublishResult, PublishRequest, PublishResponse, PublishResult, PublishStreamRequest,
+    PublishStreamResponse, Receipt,
 };
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,27 +27,45 @@ use crate::process_usage::ProcessUsage;
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
+type Answers = Pin<Box<dyn Stream<Item = Result<PublishStreamResponse, Status>> + Send>>;
+
 struct NullPublisher;
 
 #[tonic::async_trait]
 impl PublisherService for NullPublisher {
-    type PublishStreamStream = tokio_stream::Empty<Result<PublishStreamResponse, Status>>;
+    type PublishStreamStream = Answers;
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
         let events = request.into_inner().events.len();
-        let results = (0..events)
-            .map(|_| PublishResult {
-                outcome: Some(Outcome::Receipt(receipt())),
-            })
-            .collect();
+        let results = (0..events).map(|_| result()).collect();
         Ok(Response::new(PublishResponse { results }))
     }
 
     async fn publish_stream(
         &self,
-        _request: Request<Streaming<PublishStreamRequest>>,
+        request: Request<Streaming<PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        Err(Status::unimplemented("the null server answers single calls"))
+        let answers = request.into_inner().map(|batch| batch.map(|batch| answer(&batch)));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn result() -> PublishResult {
+    PublishResult {
+        outcome: Some(Outcome::Receipt(receipt())),
+    }
+}
+
+fn answer(batch: &PublishStreamRequest) -> PublishStreamResponse {
+    let indexed = |index| IndexedPublishResult {
+        event_index: index,
+        result: Some(result()),
+    };
+    let events = u32::try_from(batch.events.len()).unwrap_or(u32::MAX);
+    PublishStreamResponse {
+        batch_number: batch.batch_number,
+        results: (0..events).map(indexed).collect(),
+        batch_complete: true,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clients::lean_stream::StreamShape;
 use crate::clients::unary::UnaryShape;
 use crate::failure::{Failure, While as _};
 use crate::figures::stream::StreamFigures;
-use crate::figures::{end_to_end, idle, publish_latency, stream, unary};
+use crate::figures::{baselines, end_to_end, idle, publish_latency, stream, unary};
 use crate::gateway::{BrokerChoice, Installation};
 use crate::null_server;
 use crate::process_usage::{MachineTicks, machine_facts};
@@ -58,10 +58,7 @@ impl Suite {
     fn new(shared: SharedArguments) -> Result<Self, Failure> {
         let build = build_folder();
         let meridian = shared.meridian.unwrap_or_else(meridian_beside_this);
-        let meridian = meridian.canonicalize().during(format!(
-            "looking for {}: build it with `cargo build --release -p meridian-cli`, or name it with --meridian",
-            meridian.display()
-        ))?;
+        let meridian = std::path::absolute(&meridian).during("reading the path of the program meridian")?;
         let installation = Installation {
             meridian,
             folder: shared.folder.unwrap_or_else(|| build.join("bench")),
@@ -95,6 +92,9 @@ impl Suite {
             Command::StreamKafka => Ok(self.stream(&self.settings.kafka_broker()?).await?.rows),
             Command::StreamEmbedded => Ok(self.stream(&BrokerChoice::Embedded).await?.rows),
             Command::Unary => self.unary().await,
+            Command::Baselines => {
+                baselines::run(&self.settings, self.stream_shape, self.unary_shape, &self.progress).await
+            }
             Command::Latency(latency) => {
                 let mut rows = Vec::new();
                 for broker in self.brokers(latency.broker)? {

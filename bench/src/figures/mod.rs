@@ -1,5 +1,6 @@
 //! The figures, one file for each command.
 //!
+//! - [`baselines`]: what there is to be compared with.
 //! - [`window`]: events and CPU time between two moments.
 //! - [`stream`]: publish streams, to Kafka and to the embedded log.
 //! - [`unary`]: one event a call.
@@ -7,6 +8,7 @@
 //! - [`end_to_end`]: from a publisher to a worker.
 //! - [`idle`]: many sessions and publishers, and what memory does.
 
+pub(crate) mod baselines;
 pub(crate) mod end_to_end;
 pub(crate) mod idle;
 pub(crate) mod publish_latency;

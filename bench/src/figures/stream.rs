@@ -75,11 +75,12 @@ enum Client {
     Sdk,
 }
 
-struct Bench<'a> {
-    settings: &'a Settings,
-    broker: &'a BrokerChoice,
-    shape: StreamShape,
-    pool: &'a Arc<EventPool>,
+/// One broker under load.
+pub(crate) struct Bench<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) broker: &'a BrokerChoice,
+    pub(crate) shape: StreamShape,
+    pub(crate) pool: &'a Arc<EventPool>,
 }
 
 impl Bench<'_> {
@@ -108,7 +109,7 @@ impl Bench<'_> {
     }
 
     /// Nothing without Kafka.
-    async fn raw(&self, run: usize) -> Result<Option<Window>, Failure> {
+    pub(crate) async fn raw(&self, run: usize) -> Result<Option<Window>, Failure> {
         let BrokerChoice::Kafka(bootstrap) = self.broker else {
             return Ok(None);
         };

@@ -20,8 +20,8 @@ use crate::table::{Row, Target};
 /// Of the null server's rate, at least.
 const RATIO: f64 = 0.6;
 
-struct Run {
-    window: Window,
+pub(crate) struct Run {
+    pub(crate) window: Window,
     latencies: Histogram<u64>,
 }
 
@@ -56,7 +56,11 @@ async fn against_gateway(settings: &Settings, shape: UnaryShape, pool: &Arc<Even
     Ok(run)
 }
 
-async fn against_null(settings: &Settings, shape: UnaryShape, pool: &Arc<EventPool>) -> Result<Run, Failure> {
+pub(crate) async fn against_null(
+    settings: &Settings,
+    shape: UnaryShape,
+    pool: &Arc<EventPool>,
+) -> Result<Run, Failure> {
     let server = NullServer::start().await?;
     load(settings, &server.address(), shape, pool, || server.usage()).await
 }
