@@ -4,8 +4,34 @@
 //! What holds: connecting waits for no broker (duty B1); an error here is for an
 //! operator to mend, never one that heals by itself.
 
+use std::sync::Arc;
+
+use meridian_runtime::clock::SharedClock;
+
+use crate::adapters::{embedded, kafka};
+use crate::config::{BrokerConfig, BrokerKindConfig};
 use crate::error::Source;
+use crate::instrument::instrument;
+use crate::metrics::BrokerMetrics;
 use crate::name::{BrokerName, RegionName};
+use crate::seam::Broker;
+
+/// Connects one broker and has it counted for as long as it is held.
+///
+/// # Errors
+/// [`ConnectError`] when an operator is needed; a broker that is away is none.
+pub async fn connect(
+    config: BrokerConfig,
+    clock: SharedClock,
+    metrics: &BrokerMetrics,
+) -> Result<Arc<dyn Broker>, ConnectError> {
+    let BrokerConfig { region, name, kind } = config;
+    let broker = match kind {
+        BrokerKindConfig::Embedded(config) => embedded::connect(region, name, config, Arc::clone(&clock)).await?,
+        BrokerKindConfig::Kafka(config) => kafka::connect(region, name, config, Arc::clone(&clock)).await?,
+    };
+    Ok(instrument(broker, metrics, clock))
+}
 
 /// What kind of fault a [`ConnectError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -14,6 +14,8 @@
 //! - [`adapters`]: the only place that names a broker's client library.
 //! - [`instrument`]: the decorator that counts, around any broker.
 //! - [`metrics`]: every metric of this crate.
+//! - `conformance`: the suite that holds every adapter to the duties of the seam.
+//! - [`config`]: what an operator says about one broker.
 //! - [`connect`](mod@connect): from configuration to a broker in use.
 //!
 //! Nothing here knows of gateways, rules or links.
@@ -21,6 +23,9 @@
 pub mod adapters;
 pub mod admin;
 pub mod append;
+pub mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod connect;
 pub mod error;
 pub mod frontier;
@@ -37,7 +42,8 @@ pub use admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSp
 pub use append::{
     Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord,
 };
-pub use connect::{ConnectError, ConnectErrorKind};
+pub use config::{BrokerConfig, BrokerKindConfig};
+pub use connect::{ConnectError, ConnectErrorKind, connect};
 pub use error::{
     AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind,
     SettleError, Stored,

@@ -70,7 +70,6 @@ macro_rules! conformance_suite {
             Own lifecycle::the_identity_survives_a_restart,
             Own restarts::a_reader_goes_on_after_a_restart,
             Own restarts::a_restart_under_load_loses_nothing,
-            Own restarts::a_kill_under_load_loses_nothing,
         }
     };
 }
@@ -80,6 +79,7 @@ macro_rules! conformance_suite {
 macro_rules! remote_conformance_suite {
     ($fixture:expr) => {
         $crate::conformance_tests! { $fixture,
+            Own restarts::a_kill_under_load_loses_nothing,
             Own absence::a_broker_absent_at_start_is_used_when_it_appears,
             Own absence::a_broker_that_goes_is_told_fast_and_used_again,
             Own absence::a_silent_broker_fills_the_appender_and_no_more,
