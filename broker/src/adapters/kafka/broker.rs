@@ -97,6 +97,9 @@ impl Broker for KafkaBroker {
         let client = Arc::clone(&self.cluster.client);
         let ask = move || metadata::cluster_id(&client, IDENTITY_LIMIT);
         let id = tokio::task::spawn_blocking(ask).await.ok().flatten();
+        if id.is_some() {
+            self.cluster.health.answered();
+        }
         id.map(BrokerIdentity).ok_or_else(|| {
             let servers = self.cluster.config.bootstrap.join(", ");
             let message = format!("no broker of {servers} told the id of its cluster");

@@ -142,6 +142,11 @@ impl Member {
             }
             Wish::Read => {}
         }
+        if self.shared.cluster.health.is_closed() {
+            self.shared.fail(ReadErrorKind::Closed, "this broker was closed".to_owned());
+            self.end_failed();
+            return Next::End;
+        }
         let mut busy = false;
         while let Some(event) = self.control.poll(Duration::ZERO) {
             self.take_event(&event);
@@ -272,9 +277,9 @@ impl Member {
         tracing::error!(group = %self.shared.options.group, reason, "a reader's Kafka client is opened anew");
         self.shared.stopped_reading(reason);
         let revoked: Vec<_> = {
-            let mut inner = self.shared.lock();
-            let revoked = inner.ledger.assignments().into_iter().map(|assigned| assigned.partition);
-            revoked.collect()
+            let inner = self.shared.lock();
+            let assigned = inner.ledger.assignments().into_iter();
+            assigned.map(|assigned| assigned.partition).collect()
         };
         for partition in &revoked {
             let mut inner = self.shared.lock();

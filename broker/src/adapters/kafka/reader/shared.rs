@@ -106,7 +106,11 @@ impl Shared {
 
     /// Reading ends: an operator is needed.
     pub(super) fn fail(&self, kind: ReadErrorKind, message: String) {
-        tracing::error!(group = %self.options.group, %message, "a reader ended");
+        if kind == ReadErrorKind::Closed {
+            tracing::info!(group = %self.options.group, %message, "a reader ended");
+        } else {
+            tracing::error!(group = %self.options.group, %message, "a reader ended");
+        }
         let mut inner = self.lock();
         let since = wall_time(&self.cluster.clock);
         inner.not_reading.get_or_insert((since, message.clone()));
