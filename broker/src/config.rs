@@ -76,7 +76,11 @@ impl BrokerConfig {
                 return None;
             }
         };
-        Some(Self { region, name: name.clone(), kind })
+        Some(Self {
+            region,
+            name: name.clone(),
+            kind,
+        })
     }
 }
 
@@ -90,15 +94,17 @@ mod tests {
         let document = Document::parse("gateway.yaml", text)?;
         let mut faults = Faults::new();
         let (region, name) = (RegionName::new("us-east").unwrap(), BrokerName::new("main").unwrap());
-        let config =
-            BrokerConfig::read(region, &name, &document.root(), &SecretSources::default(), &mut faults);
+        let config = BrokerConfig::read(region, &name, &document.root(), &SecretSources::default(), &mut faults);
         faults.into_result_of(config)
     }
 
     #[test]
     fn each_kind_is_read() {
         let kafka = read("kafka: {bootstrap: 'k:9092'}\n").unwrap();
-        assert_eq!(kafka.kind, BrokerKindConfig::Kafka(KafkaConfig::new(vec!["k:9092".into()])));
+        assert_eq!(
+            kafka.kind,
+            BrokerKindConfig::Kafka(KafkaConfig::new(vec!["k:9092".into()]))
+        );
         assert_eq!(kafka.kind.kind(), BrokerKind::Kafka);
         let embedded = read("embedded: {directory: ./data}\n").unwrap();
         assert_eq!(embedded.kind, BrokerKindConfig::Embedded(EmbeddedConfig::new("./data")));
@@ -110,7 +116,10 @@ mod tests {
     fn a_broker_has_exactly_one_kind_that_there_is() {
         for (text, fault) in [
             ("{}\n", "must name the kind of the broker, one of: embedded, kafka"),
-            ("pulsar: {}\n", "pulsar: is no kind of broker; the kinds are: embedded, kafka"),
+            (
+                "pulsar: {}\n",
+                "pulsar: is no kind of broker; the kinds are: embedded, kafka",
+            ),
             ("kafka: {bootstrap: 'k:9092'}\nembedded: {directory: d}\n", "names 2"),
             ("kafka: {}\n", "bootstrap"),
             ("kafka: {bootstrap: 'k:9092', acks: 1}\n", "acks"),

@@ -90,12 +90,7 @@ pub struct ConnectError {
 
 impl ConnectError {
     /// An error without a source.
-    pub fn new(
-        kind: ConnectErrorKind,
-        region: &RegionName,
-        name: &BrokerName,
-        message: impl Into<String>,
-    ) -> Self {
+    pub fn new(kind: ConnectErrorKind, region: &RegionName, name: &BrokerName, message: impl Into<String>) -> Self {
         Self {
             kind,
             region: region.clone(),

@@ -34,11 +34,7 @@ use crate::seam::{Broker, BrokerIdentity, BrokerProfile, BrokerState};
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Wraps a broker. The result counts for as long as it is held.
-pub fn instrument(
-    broker: Arc<dyn Broker>,
-    metrics: &BrokerMetrics,
-    clock: SharedClock,
-) -> Arc<dyn Broker> {
+pub fn instrument(broker: Arc<dyn Broker>, metrics: &BrokerMetrics, clock: SharedClock) -> Arc<dyn Broker> {
     let context = Arc::new(Context {
         series: metrics.of(broker.profile()),
         metrics: metrics.clone(),
@@ -79,9 +75,7 @@ impl Context {
     ) -> Result<T, AdminError> {
         let span = tracing::debug_span!("broker_admin", broker = %profile.name, region = %profile.region, operation);
         let began = self.clock.now();
-        let timed = tokio::time::timeout(ADMIN_DEADLINE, call)
-            .instrument(span)
-            .await;
+        let timed = tokio::time::timeout(ADMIN_DEADLINE, call).instrument(span).await;
         let result = timed.unwrap_or_else(|_| {
             let message = format!(
                 "broker {} of region {} did not answer {operation} within {} s; see whether it is overloaded, then try again",

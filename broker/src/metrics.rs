@@ -86,19 +86,40 @@ impl BrokerMetrics {
         Ok(Self {
             admitted_records: counters("admitted_records", "Records taken for appending")?,
             admitted_bytes: counters("admitted_bytes", "Bytes of records taken for appending")?,
-            append_outcomes: counters("append_outcomes", "Records by what became of them: stored, refused (surely not stored) or unknown (may be stored), and by the kind of fault")?,
+            append_outcomes: counters(
+                "append_outcomes",
+                "Records by what became of them: stored, refused (surely not stored) or unknown (may be stored), and by the kind of fault",
+            )?,
             stored_bytes: counters("stored_bytes", "Bytes of records confirmed as durable")?,
             admit_seconds: histograms("admit_duration_seconds", "Time that a batch waited for room")?,
-            commit_seconds: histograms("commit_duration_seconds", "Time from admission to the outcome of a whole batch")?,
+            commit_seconds: histograms(
+                "commit_duration_seconds",
+                "Time from admission to the outcome of a whole batch",
+            )?,
             in_flight_records: gauges("in_flight_records", "Records admitted whose outcome is not known yet")?,
-            in_flight_bytes: gauges("in_flight_bytes", "Bytes of records admitted whose outcome is not known yet")?,
-            read_records: counters("read_records", "Records handed out by readers: for the first time in this assignment, or again after a release")?,
+            in_flight_bytes: gauges(
+                "in_flight_bytes",
+                "Bytes of records admitted whose outcome is not known yet",
+            )?,
+            read_records: counters(
+                "read_records",
+                "Records handed out by readers: for the first time in this assignment, or again after a release",
+            )?,
             read_bytes: counters("read_bytes", "Bytes of records handed out by readers")?,
-            reader_events: counters("reader_events", "What readers told: records, assigned, revoked, gap or error")?,
+            reader_events: counters(
+                "reader_events",
+                "What readers told: records, assigned, revoked, gap or error",
+            )?,
             missing_records: counters("missing_records", "Records that were gone before a group had read them")?,
             settlements: counters("settlements", "Calls that settle or release a record, by outcome")?,
-            position_commits: counters("position_commits", "Commits of a group's position that somebody waited for, by outcome")?,
-            position_commit_seconds: histograms("position_commit_duration_seconds", "Time of a commit of a group's position")?,
+            position_commits: counters(
+                "position_commits",
+                "Commits of a group's position that somebody waited for, by outcome",
+            )?,
+            position_commit_seconds: histograms(
+                "position_commit_duration_seconds",
+                "Time of a commit of a group's position",
+            )?,
             admin_calls: counters("admin_calls", "Administrative calls, by operation and kind of fault")?,
             admin_call_seconds: histograms("admin_call_duration_seconds", "Time of an administrative call")?,
             states,
@@ -114,9 +135,8 @@ impl BrokerMetrics {
             labels.iter().cloned().chain(more).collect()
         };
         let counter = |family: &Counters| family.get_or_create_owned(&labels);
-        let counter_of = |family: &Counters, label: &'static str, value: &str| {
-            family.get_or_create_owned(&with(&[(label, value)]))
-        };
+        let counter_of =
+            |family: &Counters, label: &'static str, value: &str| family.get_or_create_owned(&with(&[(label, value)]));
         let outcomes_of = |outcome: &str| -> Vec<Counter> {
             AppendErrorKind::ALL
                 .iter()
@@ -166,7 +186,9 @@ impl BrokerMetrics {
 
     /// Has the broker asked for its state at every scrape, while it lives.
     pub(crate) fn watch_broker(&self, broker: &Arc<dyn Broker>) {
-        self.states.0.add(broker_labels(broker.profile()), Arc::downgrade(broker));
+        self.states
+            .0
+            .add(broker_labels(broker.profile()), Arc::downgrade(broker));
     }
 
     /// Has the reader asked for its state at every scrape, while it lives.
@@ -261,7 +283,9 @@ impl<T: ?Sized> Watched<T> {
     /// What lives now. The lock is not held while anything is asked.
     fn living(&self) -> Vec<(Labels, Arc<T>)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let living = all.iter().filter_map(|(labels, watched)| Some((labels.clone(), watched.upgrade()?)));
+        let living = all
+            .iter()
+            .filter_map(|(labels, watched)| Some((labels.clone(), watched.upgrade()?)));
         living.collect()
     }
 }

@@ -39,7 +39,10 @@ struct State {
 
 impl EmbeddedFixture {
     async fn start(_need: Need) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), state: Mutex::default() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            state: Mutex::default(),
+        }
     }
 
     fn directory(&self, copy: usize) -> PathBuf {

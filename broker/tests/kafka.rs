@@ -30,16 +30,24 @@ struct KafkaFixture {
 impl KafkaFixture {
     async fn start(need: Need) -> Self {
         match need {
-            Need::Shared => Self { bootstrap: running("MERIDIAN_KAFKA_A"), own: None },
+            Need::Shared => Self {
+                bootstrap: running("MERIDIAN_KAFKA_A"),
+                own: None,
+            },
             Need::Own => {
                 let cluster = Cluster::start().await;
-                Self { bootstrap: cluster.bootstrap(), own: Some(cluster) }
+                Self {
+                    bootstrap: cluster.bootstrap(),
+                    own: Some(cluster),
+                }
             }
         }
     }
 
     fn own(&self) -> &Cluster {
-        self.own.as_ref().expect("a case that disturbs its broker must say that it needs its own")
+        self.own
+            .as_ref()
+            .expect("a case that disturbs its broker must say that it needs its own")
     }
 }
 
@@ -92,9 +100,8 @@ impl Fixture for KafkaFixture {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("offsets.json");
         let (topic, number) = (&partition.topic, partition.partition);
-        let offsets = format!(
-            r#"{{"partitions":[{{"topic":"{topic}","partition":{number},"offset":{position}}}],"version":1}}"#
-        );
+        let offsets =
+            format!(r#"{{"partitions":[{{"topic":"{topic}","partition":{number},"offset":{position}}}],"version":1}}"#);
         std::fs::write(&file, offsets).unwrap();
         let file = file.to_str().unwrap();
         let class = "org.apache.kafka.tools.DeleteRecordsCommand";

@@ -14,7 +14,10 @@ pub async fn making_a_topic_again_changes_nothing(fixture: &dyn Fixture) {
     let first = admin.create_topic(&spec).await.unwrap();
     store(&broker, batch(&spec.name, 0..5, 5)).await;
     let second = admin.create_topic(&spec).await.unwrap();
-    assert_eq!((&second.name, &second.id, second.partitions), (&first.name, &first.id, 2));
+    assert_eq!(
+        (&second.name, &second.id, second.partitions),
+        (&first.name, &first.id, 2)
+    );
     assert_eq!(admin.describe_topic(&spec.name).await.unwrap().records, 5);
     let other = TopicSpec::new(spec.name.clone(), 3);
     let error = admin.create_topic(&other).await.unwrap_err();
@@ -42,7 +45,10 @@ pub async fn topics_are_listed_without_the_brokers_own(fixture: &dyn Fixture) {
     let topics = admin.list_topics().await.unwrap();
     assert!(topics.is_sorted_by(|one, two| one.name < two.name), "not by name");
     assert!(topics.iter().all(|topic| !topic.name.as_str().starts_with("__")));
-    let listed = topics.into_iter().find(|listed| listed.name == topic).expect("not listed");
+    let listed = topics
+        .into_iter()
+        .find(|listed| listed.name == topic)
+        .expect("not listed");
     let described = admin.describe_topic(&topic).await.unwrap();
     assert_eq!(listed, described);
     assert_eq!((described.partitions, described.records), (3, 30));

@@ -22,10 +22,20 @@ pub async fn an_unknown_topic_is_refused(fixture: &dyn Fixture) {
         assert_eq!((refused.index, &refused.record.topic), (2, &nowhere));
         refused.error
     } else {
-        appended.outcomes.remove(2).expect_err("stored in a topic that is not there")
+        appended
+            .outcomes
+            .remove(2)
+            .expect_err("stored in a topic that is not there")
     };
-    assert_eq!((error.kind, error.stored), (AppendErrorKind::TopicNotFound, Stored::No), "{error}");
-    assert!(error.message.contains(nowhere.as_str()), "the text does not name the topic: {error}");
+    assert_eq!(
+        (error.kind, error.stored),
+        (AppendErrorKind::TopicNotFound, Stored::No),
+        "{error}"
+    );
+    assert!(
+        error.message.contains(nowhere.as_str()),
+        "the text does not name the topic: {error}"
+    );
     let stored = appended.all_stored();
     assert_eq!(stored.len(), 5);
 }
@@ -80,7 +90,10 @@ pub async fn the_largest_record_is_taken(fixture: &dyn Fixture) {
 /// from one record on, as `Overloaded`; what was taken is stored in order.
 pub async fn what_does_not_fit_comes_back_whole(fixture: &dyn Fixture) {
     const RECORDS: usize = 20_000;
-    let settings = Settings { max_in_flight_records: 100, ..Settings::default() };
+    let settings = Settings {
+        max_in_flight_records: 100,
+        ..Settings::default()
+    };
     let broker = fixture.connect(&settings).await;
     let topic = new_topic(&broker, "overload", 1).await;
     let given = batch_to(&topic, 0, 0..RECORDS);
@@ -108,13 +121,20 @@ pub async fn what_does_not_fit_comes_back_whole(fixture: &dyn Fixture) {
 
 /// A4: `admit` waits for room in records, and lets all through in the end.
 pub async fn admission_waits_for_room_in_records(fixture: &dyn Fixture) {
-    let settings = Settings { max_in_flight_records: 16, ..Settings::default() };
+    let settings = Settings {
+        max_in_flight_records: 16,
+        ..Settings::default()
+    };
     waits_for_room(fixture, &settings, "room-records").await;
 }
 
 /// A4: `admit` waits for room in bytes, and lets all through in the end.
 pub async fn admission_waits_for_room_in_bytes(fixture: &dyn Fixture) {
-    let settings = Settings { max_in_flight_bytes: 2_000, max_record_bytes: 1_024, ..Settings::default() };
+    let settings = Settings {
+        max_in_flight_bytes: 2_000,
+        max_record_bytes: 1_024,
+        ..Settings::default()
+    };
     waits_for_room(fixture, &settings, "room-bytes").await;
 }
 

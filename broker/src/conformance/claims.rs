@@ -23,7 +23,10 @@ pub async fn a_released_record_comes_again_first(fixture: &dyn Fixture) {
     store_one(&broker, &topic, 0, 5).await;
     let again = reading.take(3).await;
     assert_eq!(numbers(&again), [1, 3, 5]);
-    assert_eq!(again.iter().map(|record| record.releases).collect::<Vec<_>>(), [1, 1, 0]);
+    assert_eq!(
+        again.iter().map(|record| record.releases).collect::<Vec<_>>(),
+        [1, 1, 0]
+    );
     reading.release(&again[1].claim);
     let third = reading.take(1).await;
     assert_eq!((numbers(&third), third[0].releases), (vec![3], 2));
@@ -47,7 +50,9 @@ pub async fn the_claims_of_a_dropped_reader_end(fixture: &dyn Fixture) {
     let mut second = Reading::join(&broker, &group, &topic).await;
     assert!(numbers(&second.take(6).await).into_iter().eq(4..10));
     // A late settlement changes nothing.
-    let late = settler.settle(&records[9].claim).expect_err("a dead reader settled a record");
+    let late = settler
+        .settle(&records[9].claim)
+        .expect_err("a dead reader settled a record");
     assert!(matches!(late, SettleError::Stale | SettleError::Closed), "{late:?}");
     drop(second);
     let mut third = Reading::join(&broker, &group, &topic).await;
@@ -66,7 +71,10 @@ pub async fn a_late_settlement_is_stale(fixture: &dyn Fixture) {
     let other = fixture.connect(&Settings::default()).await;
     let mut second = Reading::join(&other, &group, &topic).await;
     let (kept, moved) = tokio::join!(first.until_partitions(1), second.until_partitions(1));
-    assert!(kept.is_disjoint(&moved), "one partition has two readers: {kept:?}, {moved:?}");
+    assert!(
+        kept.is_disjoint(&moved),
+        "one partition has two readers: {kept:?}, {moved:?}"
+    );
     for record in &records {
         let settled = first.settler.settle(&record.claim);
         if moved.contains(&record.claim.partition) {
@@ -91,10 +99,19 @@ pub async fn what_is_not_claimed_cannot_be_settled(fixture: &dyn Fixture) {
     let settled = &records[0].claim;
     assert_eq!(reading.settler.settle(settled), Err(SettleError::NotClaimed));
     assert_eq!(reading.settler.release(settled), Err(SettleError::NotClaimed));
-    let beyond = Claim { position: records[1].claim.position + 1_000, ..settled.clone() };
+    let beyond = Claim {
+        position: records[1].claim.position + 1_000,
+        ..settled.clone()
+    };
     assert_eq!(reading.settler.settle(&beyond), Err(SettleError::NotClaimed));
-    let later = Claim { generation: settled.generation + 1_000, ..records[1].claim.clone() };
-    assert!(reading.settler.settle(&later).is_err(), "a claim of another generation was settled");
+    let later = Claim {
+        generation: settled.generation + 1_000,
+        ..records[1].claim.clone()
+    };
+    assert!(
+        reading.settler.settle(&later).is_err(),
+        "a claim of another generation was settled"
+    );
 }
 
 /// R2: nothing that is claimed comes again by itself while the reader lives.

@@ -45,7 +45,9 @@ async fn survives(fixture: &dyn Fixture, end: impl AsyncFn()) {
     read.sort_unstable();
     assert!(read.into_iter().eq(0..RECORDS), "a confirmed record is lost or doubled");
     // It goes on where it ended: new records have new positions.
-    let more = append(&broker, batch(&topic, RECORDS..RECORDS + 50, 20)).await.all_stored();
+    let more = append(&broker, batch(&topic, RECORDS..RECORDS + 50, 20))
+        .await
+        .all_stored();
     assert_eq!(more.len(), 50);
     let mut read = numbers(&reading.take(50).await);
     read.sort_unstable();

@@ -91,9 +91,7 @@ impl History {
             ReadEvent::Assigned(assignments) => assignments
                 .iter()
                 .try_for_each(|assigned| self.assigned(&assigned.partition, assigned.generation)),
-            ReadEvent::Revoked(partitions) => {
-                partitions.iter().try_for_each(|partition| self.revoked(partition))
-            }
+            ReadEvent::Revoked(partitions) => partitions.iter().try_for_each(|partition| self.revoked(partition)),
             ReadEvent::Gap(_) => Ok(()),
         }
     }
@@ -105,9 +103,17 @@ impl History {
         }
         if generation <= known.generation && known.highest.is_some() {
             let before = known.generation;
-            return Err(Breach::Generation { partition: partition.clone(), before, now: generation });
+            return Err(Breach::Generation {
+                partition: partition.clone(),
+                before,
+                now: generation,
+            });
         }
-        *known = PartitionHistory { generation, assigned: true, ..PartitionHistory::default() };
+        *known = PartitionHistory {
+            generation,
+            assigned: true,
+            ..PartitionHistory::default()
+        };
         Ok(())
     }
 
@@ -125,24 +131,33 @@ impl History {
         let claim = &record.claim;
         let position = claim.position;
         let known = self.partitions.get_mut(&claim.partition);
-        let Some(known) = known.filter(|known| known.assigned && known.generation == claim.generation)
-        else {
+        let Some(known) = known.filter(|known| known.assigned && known.generation == claim.generation) else {
             return Err(Breach::Unassigned(claim.clone()));
         };
         let releases = known.releases.get(&position).copied().unwrap_or(0);
         if record.releases != releases {
             let (said, known) = (record.releases, releases);
-            return Err(Breach::Releases { claim: claim.clone(), said, known });
+            return Err(Breach::Releases {
+                claim: claim.clone(),
+                said,
+                known,
+            });
         }
         if !known.released.remove(&position) {
             if known.claimed.contains(&position) {
                 return Err(Breach::Twice(claim.clone()));
             }
             if let Some(after) = known.highest.filter(|highest| *highest >= position) {
-                return Err(Breach::OutOfOrder { claim: claim.clone(), after });
+                return Err(Breach::OutOfOrder {
+                    claim: claim.clone(),
+                    after,
+                });
             }
             if let Some(&released) = known.released.first() {
-                return Err(Breach::BeforeReleased { claim: claim.clone(), released });
+                return Err(Breach::BeforeReleased {
+                    claim: claim.clone(),
+                    released,
+                });
             }
             known.highest = Some(position);
         }

@@ -15,8 +15,10 @@ pub async fn lag_counts_what_is_not_settled(fixture: &dyn Fixture) {
     let group = unique_group("lag");
     let mut reading = Reading::join(&broker, &group, &topic).await;
     let records = reading.take(14).await;
-    let mut first: Vec<_> =
-        records.iter().filter(|record| record.claim.partition.partition == 0).collect();
+    let mut first: Vec<_> = records
+        .iter()
+        .filter(|record| record.claim.partition.partition == 0)
+        .collect();
     first.sort_by_key(|record| record.claim.position);
     reading.settle(first[..3].iter().copied());
     reading.settle(first[6..8].iter().copied());
@@ -45,13 +47,12 @@ pub async fn lag_counts_what_is_not_settled(fixture: &dyn Fixture) {
     assert_eq!(seen.iter().map(PartitionLag::lag).sum::<u64>(), 0, "{seen:?}");
 }
 
-async fn describe(
-    broker: &std::sync::Arc<dyn crate::Broker>,
-    group: &crate::GroupName,
-) -> Vec<PartitionLag> {
+async fn describe(broker: &std::sync::Arc<dyn crate::Broker>, group: &crate::GroupName) -> Vec<PartitionLag> {
     let mut described = broker.admin().describe_group(group).await.unwrap();
     assert_eq!(&described.name, group);
-    described.partitions.sort_by(|one, two| one.partition.cmp(&two.partition));
+    described
+        .partitions
+        .sort_by(|one, two| one.partition.cmp(&two.partition));
     described.partitions
 }
 

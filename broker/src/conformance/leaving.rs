@@ -27,7 +27,9 @@ pub async fn a_closed_reader_gives_up_its_claims_at_once(fixture: &dyn Fixture) 
     first.close().await;
     let closed = closing.elapsed();
     assert!(closed < AT_ONCE, "closing took {closed:?}");
-    let late = settler.settle(&records[9].claim).expect_err("a closed reader settled a record");
+    let late = settler
+        .settle(&records[9].claim)
+        .expect_err("a closed reader settled a record");
     assert!(matches!(late, SettleError::Closed | SettleError::Stale), "{late:?}");
     let joining = Instant::now();
     let mut second = Reading::join(&broker, &group, &topic).await;

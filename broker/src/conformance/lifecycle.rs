@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, Settings};
 use super::reading::options;
-use super::waiting::{PATIENCE, deadline, within};
+use super::waiting::{PATIENCE, deadline, until_available, within};
 use super::writing::{append, batch_to, new_topic, unique_group, unique_topic};
 use crate::error::{AdminErrorKind, AppendErrorKind, ReadErrorKind, Stored};
-use crate::seam::BrokerState;
 
 /// B2: the identity is one for every handle, and differs from broker to broker.
 pub async fn a_broker_has_an_identity_of_its_own(fixture: &dyn Fixture) {
@@ -18,7 +17,7 @@ pub async fn a_broker_has_an_identity_of_its_own(fixture: &dyn Fixture) {
     assert_eq!(again.identity().await.unwrap(), identity);
     let other = fixture.connect_other().await;
     assert_ne!(other.identity().await.unwrap(), identity);
-    assert_eq!(broker.state(), BrokerState::Available);
+    until_available(&broker).await;
 }
 
 /// B2: the identity survives a restart of the broker.
@@ -37,7 +36,10 @@ pub async fn the_identity_survives_a_restart(fixture: &dyn Fixture) {
 pub async fn a_closed_broker_refuses(fixture: &dyn Fixture) {
     let broker = fixture.connect(&Settings::default()).await;
     let topic = new_topic(&broker, "closed", 1).await;
-    let mut reader = broker.open_reader(options(&unique_group("closed"), &topic)).await.unwrap();
+    let mut reader = broker
+        .open_reader(options(&unique_group("closed"), &topic))
+        .await
+        .unwrap();
     let admission = broker.appender().admit(batch_to(&topic, 0, 0..100), deadline()).await;
     assert!(admission.refused.is_empty());
     within(PATIENCE, "close", broker.close(Duration::from_secs(20))).await;

@@ -44,7 +44,10 @@ fn rising(positions: &[Position]) {
     let mut last = BTreeMap::new();
     for position in positions {
         let before = last.insert(position.partition, position.position);
-        assert!(before.is_none_or(|before| before < position.position), "{position:?} after {before:?}");
+        assert!(
+            before.is_none_or(|before| before < position.position),
+            "{position:?} after {before:?}"
+        );
     }
 }
 
@@ -55,7 +58,10 @@ pub async fn order_is_kept_across_handles(fixture: &dyn Fixture) {
     let mut positions = store(&first, batch_to(&topic, 0, 0..100)).await;
     first.close(PATIENCE).await;
     drop(first);
-    let settings = Settings { max_in_flight_records: 500, ..Settings::default() };
+    let settings = Settings {
+        max_in_flight_records: 500,
+        ..Settings::default()
+    };
     let second = fixture.connect(&settings).await;
     positions.extend(store(&second, batch_to(&topic, 0, 100..200)).await);
     rising(&positions);

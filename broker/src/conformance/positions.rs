@@ -73,8 +73,16 @@ pub async fn a_gap_is_told_and_reading_goes_on_at_the_earliest(fixture: &dyn Fix
     assert_eq!(gap.partition, gone.partition());
     assert_eq!(gap.expected_position, gone.expected);
     assert!(gap.resumed_position > gone.positions[4].position, "{gap:?}");
-    assert_eq!(gap.missing_records, gap.resumed_position - gap.expected_position, "{gap:?}");
-    assert!(first.claim.position >= gap.resumed_position, "{gap:?}, {:?}", first.claim);
+    assert_eq!(
+        gap.missing_records,
+        gap.resumed_position - gap.expected_position,
+        "{gap:?}"
+    );
+    assert!(
+        first.claim.position >= gap.resumed_position,
+        "{gap:?}, {:?}",
+        first.claim
+    );
 }
 
 /// The position is gone and the policy is `Latest`: the gap is told, and reading
@@ -115,8 +123,14 @@ pub async fn a_gap_ends_a_reader_that_must_not_skip(fixture: &dyn Fixture) {
     let error = within(PATIENCE, "the end of the reader", end).await;
     assert_eq!(error.kind, ReadErrorKind::PositionMissing, "{error}");
     let text = error.to_string();
-    assert!(text.contains(gone.topic.as_str()), "the text does not name the topic: {text}");
-    assert!(text.contains(&gone.expected.to_string()), "the text does not name the position: {text}");
+    assert!(
+        text.contains(gone.topic.as_str()),
+        "the text does not name the topic: {text}"
+    );
+    assert!(
+        text.contains(&gone.expected.to_string()),
+        "the text does not name the position: {text}"
+    );
 }
 
 /// A topic whose records from 2 to 4 at least are gone, and a group that stands at 2.
@@ -145,12 +159,23 @@ impl Gone {
         reading.settle(&records);
         reading.close().await;
         let expected = positions[1].position + 1;
-        let gone = Self { broker, topic, group, positions, expected };
-        fixture.forget(&gone.broker, &gone.partition(), gone.positions[5].position).await;
+        let gone = Self {
+            broker,
+            topic,
+            group,
+            positions,
+            expected,
+        };
+        fixture
+            .forget(&gone.broker, &gone.partition(), gone.positions[5].position)
+            .await;
         gone
     }
 
     fn partition(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.clone(), partition: 0 }
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition: 0,
+        }
     }
 }

@@ -153,7 +153,9 @@ impl Reading {
     pub fn settle<'a>(&mut self, records: impl IntoIterator<Item = &'a ReadRecord>) {
         for record in records {
             let claim = &record.claim;
-            self.settler.settle(claim).unwrap_or_else(|error| panic!("{claim:?}: {error}"));
+            self.settler
+                .settle(claim)
+                .unwrap_or_else(|error| panic!("{claim:?}: {error}"));
         }
     }
 
@@ -167,7 +169,9 @@ impl Reading {
     /// Releases a record whose claim must be alive.
     pub fn release(&mut self, claim: &Claim) {
         self.history.released(claim); // before it can come again
-        self.settler.release(claim).unwrap_or_else(|error| panic!("{claim:?}: {error}"));
+        self.settler
+            .release(claim)
+            .unwrap_or_else(|error| panic!("{claim:?}: {error}"));
     }
 
     /// Makes what is settled durable.

@@ -63,8 +63,7 @@ async fn under_load(fixture: &dyn Fixture, end: impl AsyncFn()) {
         writing.store(false, Ordering::SeqCst);
     };
     let all = async {
-        let ((), (), seen) =
-            tokio::join!(disturbing, load.write(&writing), load.read(fixture, &group, &writing));
+        let ((), (), seen) = tokio::join!(disturbing, load.write(&writing), load.read(fixture, &group, &writing));
         seen
     };
     let seen = within(PATIENCE * 3, "writing and reading through a restart", all).await;
@@ -119,7 +118,11 @@ impl Load {
     async fn until_confirmed(&self, count: usize) {
         super::waiting::eventually(PATIENCE * 2, "appending", async || {
             let confirmed = self.confirmed();
-            if confirmed >= count { Ok(()) } else { Err((confirmed, self.broker().state())) }
+            if confirmed >= count {
+                Ok(())
+            } else {
+                Err((confirmed, self.broker().state()))
+            }
         })
         .await;
     }
@@ -134,7 +137,10 @@ impl Load {
             let partition = (next / 10 % PARTITIONS as usize) as u32;
             let mut batch = batch_to(&self.topic, partition, next..next + 10);
             for append in &mut batch {
-                append.record.headers.push(meridian_event::Header::new("filler", vec![b'x'; 100]));
+                append
+                    .record
+                    .headers
+                    .push(meridian_event::Header::new("filler", vec![b'x'; 100]));
             }
             let appender = self.broker().appender();
             let deadline = Instant::now() + Duration::from_secs(1);

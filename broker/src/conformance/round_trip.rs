@@ -27,7 +27,10 @@ pub async fn a_record_comes_back_to_the_byte(fixture: &dyn Fixture) {
                 header("other", b"\xc3\x28 no utf-8 \x00"),
                 header("repeated", b"2"),
                 header("empty", b""),
-                Header { name: "null".into(), value: None },
+                Header {
+                    name: "null".into(),
+                    value: None,
+                },
                 header("\u{e4}\u{1f980}", b"name beyond ASCII"),
                 header("", b"no name"),
             ],
@@ -40,7 +43,9 @@ pub async fn a_record_comes_back_to_the_byte(fixture: &dyn Fixture) {
 
 /// Many headers and a value of some size come back.
 pub async fn a_large_record_comes_back(fixture: &dyn Fixture) {
-    let headers = (0..100).map(|index| Header::new(format!("name-{index}"), vec![index; 32])).collect();
+    let headers = (0..100)
+        .map(|index| Header::new(format!("name-{index}"), vec![index; 32]))
+        .collect();
     let value: Vec<u8> = (0..40_000_u32).map(|index| (index * 31 >> 3) as u8).collect();
     let mut large = record(Some(b"large"), headers, None);
     large.value = Some(value.into());

@@ -33,7 +33,9 @@ async fn out_of_order(fixture: &dyn Fixture, ending: Ending) {
     let mut reading = Reading::join(&broker, &group, &topic).await;
     let records = reading.take(RECORDS).await;
     let pairs = records.iter().enumerate();
-    let settled = pairs.filter(|(number, _)| !unsettled.contains(number)).map(|(_, record)| record);
+    let settled = pairs
+        .filter(|(number, _)| !unsettled.contains(number))
+        .map(|(_, record)| record);
     let mut settled: Vec<_> = settled.collect();
     settled.reverse(); // the last first: the order of settling does not matter
     reading.settle(settled);

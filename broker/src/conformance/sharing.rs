@@ -39,7 +39,12 @@ pub async fn two_members_share_the_partitions(fixture: &dyn Fixture) {
     let mut second = Reading::join(&other, &group, &topic).await;
     let deadline = Instant::now() + PATIENCE;
     while !seen.all(RECORDS) || !shared(&first, &second) {
-        assert!(Instant::now() < deadline, "{seen:?}; {:?}, {:?}", first.partitions(), second.partitions());
+        assert!(
+            Instant::now() < deadline,
+            "{seen:?}; {:?}, {:?}",
+            first.partitions(),
+            second.partitions()
+        );
         for reading in [&mut first, &mut second] {
             reading.watch(Duration::from_millis(10)).await;
             let records = reading.take_waiting();
@@ -56,7 +61,9 @@ pub async fn two_members_share_the_partitions(fixture: &dyn Fixture) {
 
 fn shared(first: &Reading, second: &Reading) -> bool {
     let (first, second) = (first.partitions(), second.partitions());
-    !first.is_empty() && !second.is_empty() && first.len() + second.len() == PARTITIONS as usize
+    !first.is_empty()
+        && !second.is_empty()
+        && first.len() + second.len() == PARTITIONS as usize
         && first.is_disjoint(&second)
 }
 
@@ -73,9 +80,8 @@ impl Seen {
     }
 
     fn all(&self, records: usize) -> bool {
-        let complete = |numbers: &Vec<usize>| {
-            numbers.iter().collect::<std::collections::BTreeSet<_>>().len() == records
-        };
+        let complete =
+            |numbers: &Vec<usize>| numbers.iter().collect::<std::collections::BTreeSet<_>>().len() == records;
         self.0.len() == PARTITIONS as usize && self.0.values().all(complete)
     }
 
@@ -100,7 +106,10 @@ pub async fn a_spare_member_waits_and_takes_over(fixture: &dyn Fixture) {
     first.settle(&held[..5]);
     let other = fixture.connect(&Settings::default()).await;
     let mut second = Reading::join(&other, &group, &topic).await;
-    tokio::join!(first.watch(Duration::from_secs(1)), second.watch(Duration::from_secs(1)));
+    tokio::join!(
+        first.watch(Duration::from_secs(1)),
+        second.watch(Duration::from_secs(1))
+    );
     let has = [first.partitions().len(), second.partitions().len()];
     assert_eq!(has.iter().sum::<usize>(), 1, "one partition, and they have {has:?}");
     let (leaving, mut staying) = if has[0] == 1 { (first, second) } else { (second, first) };
@@ -133,7 +142,10 @@ pub async fn two_groups_do_not_affect_one_another(fixture: &dyn Fixture) {
 /// One group reads two topics.
 pub async fn one_group_reads_several_topics(fixture: &dyn Fixture) {
     let broker = fixture.connect(&Settings::default()).await;
-    let topics = [new_topic(&broker, "several-a", 1).await, new_topic(&broker, "several-b", 2).await];
+    let topics = [
+        new_topic(&broker, "several-a", 1).await,
+        new_topic(&broker, "several-b", 2).await,
+    ];
     let group = unique_group("several");
     let mut options = super::reading::options(&group, &topics[0]);
     options.topics = topics.to_vec();
@@ -142,6 +154,8 @@ pub async fn one_group_reads_several_topics(fixture: &dyn Fixture) {
     store(&broker, batch_to(&topics[0], 0, 0..10)).await;
     store(&broker, batch_to(&topics[1], 1, 0..10)).await;
     let records = reading.take(20).await;
-    let of_first = records.iter().filter(|record| record.claim.partition.topic == topics[0]);
+    let of_first = records
+        .iter()
+        .filter(|record| record.claim.partition.topic == topics[0]);
     assert_eq!(of_first.count(), 10);
 }

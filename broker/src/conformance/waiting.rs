@@ -2,10 +2,16 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::seam::{Broker, BrokerState};
 
 /// How long anything that must happen may take; far beyond what it takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How soon a handle must notice that its broker is gone or back.
+pub const NOTICE: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,11 +36,7 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
 ///
 /// # Panics
 /// After `limit`, with what was seen last.
-pub async fn eventually<T, S: Debug>(
-    limit: Duration,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Result<T, S>,
-) -> T {
+pub async fn eventually<T, S: Debug>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, S>) -> T {
     let deadline = Instant::now() + limit;
     loop {
         match look().await {
@@ -45,4 +47,18 @@ pub async fn eventually<T, S: Debug>(
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     }
+}
+
+/// Waits until the handle knows that its broker is there.
+///
+/// # Panics
+/// When that takes longer than [`NOTICE`].
+pub async fn until_available(broker: &Arc<dyn Broker>) {
+    eventually(NOTICE, "noticing that the broker is there", async || {
+        match broker.state() {
+            BrokerState::Available => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
 }

@@ -77,7 +77,8 @@ pub fn batch_to(topic: &TopicName, partition: u32, numbers: Range<usize>) -> Vec
 pub fn number_of(record: &Record) -> usize {
     let value = record.value.as_deref().unwrap_or_default();
     let text = std::str::from_utf8(value).unwrap_or_default();
-    text.parse().unwrap_or_else(|_| panic!("no numbered record: {record:?}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("no numbered record: {record:?}"))
 }
 
 /// Admits a batch and waits for its outcomes, whatever they are.
@@ -116,11 +117,6 @@ pub async fn store(broker: &Arc<dyn Broker>, batch: Vec<AppendRecord>) -> Vec<Po
 }
 
 /// Appends one record to a partition, to be read as the last of a case.
-pub async fn store_one(
-    broker: &Arc<dyn Broker>,
-    topic: &TopicName,
-    partition: u32,
-    number: usize,
-) -> Position {
+pub async fn store_one(broker: &Arc<dyn Broker>, topic: &TopicName, partition: u32, number: usize) -> Position {
     store(broker, batch_to(topic, partition, number..number + 1)).await[0]
 }

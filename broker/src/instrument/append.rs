@@ -22,11 +22,7 @@ pub(super) struct InstrumentedAppender {
 }
 
 impl InstrumentedAppender {
-    pub(super) fn new(
-        inner: Arc<dyn Appender>,
-        profile: &BrokerProfile,
-        context: Arc<Context>,
-    ) -> Self {
+    pub(super) fn new(inner: Arc<dyn Appender>, profile: &BrokerProfile, context: Arc<Context>) -> Self {
         Self {
             inner,
             region: profile.region.clone(),
@@ -40,9 +36,9 @@ impl InstrumentedAppender {
 impl Appender for InstrumentedAppender {
     async fn admit(&self, batch: Vec<AppendRecord>, deadline: Instant) -> Admission {
         let series = &self.context.series;
-        let mut sizes: Vec<usize> =
-            batch.iter().map(|append| append.record.size_bytes()).collect();
-        let span = tracing::debug_span!("broker_admit", broker = %self.name, region = %self.region, records = sizes.len());
+        let mut sizes: Vec<usize> = batch.iter().map(|append| append.record.size_bytes()).collect();
+        let span =
+            tracing::debug_span!("broker_admit", broker = %self.name, region = %self.region, records = sizes.len());
         let began = self.context.clock.now();
         let admission = self.inner.admit(batch, deadline).instrument(span).await;
         let admitted_at = self.context.clock.now();

@@ -10,9 +10,7 @@ use super::Context;
 use crate::error::{ReadError, SettleError};
 use crate::metrics::OpenReader;
 use crate::name::{BrokerName, GroupName, RegionName};
-use crate::read::{
-    Claim, PartitionPosition, ReadEvent, ReadRecord, Reader, ReaderState, Settler,
-};
+use crate::read::{Claim, PartitionPosition, ReadEvent, ReadRecord, Reader, ReaderState, Settler};
 use crate::seam::BrokerProfile;
 
 pub(super) struct InstrumentedReader {

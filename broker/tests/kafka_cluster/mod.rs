@@ -64,10 +64,19 @@ impl Cluster {
     pub async fn start() -> Self {
         // Both are held until both are known, or they could be the same.
         let listeners = [free(), free()];
-        let [port, controller_port] = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+        let [port, controller_port] = listeners
+            .each_ref()
+            .map(|listener| listener.local_addr().unwrap().port());
         drop(listeners);
-        let folder = tempfile::Builder::new().prefix("kafka-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let cluster = Self { name: format!("conformance-{}-{port}", std::process::id()), port, folder };
+        let folder = tempfile::Builder::new()
+            .prefix("kafka-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap();
+        let cluster = Self {
+            name: format!("conformance-{}-{port}", std::process::id()),
+            port,
+            folder,
+        };
         let (port, controller_port) = (port.to_string(), controller_port.to_string());
         let own_process = std::process::id().to_string();
         let settings = [
@@ -98,7 +107,8 @@ impl Cluster {
 
     async fn start_with(&self, settings: &[&str]) {
         // Small and quick, for it lives for seconds.
-        self.command("start", &[&["--heap", "256m", "--quick"], settings].concat()).await;
+        self.command("start", &[&["--heap", "256m", "--quick"], settings].concat())
+            .await;
     }
 
     fn data(&self) -> &str {
