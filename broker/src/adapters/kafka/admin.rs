@@ -52,7 +52,10 @@ impl KafkaAdmin {
         };
         let joined = tokio::task::spawn_blocking(move || call(&requests)).await;
         joined.unwrap_or_else(|error| {
-            Err(AdminError::new(AdminErrorKind::Internal, format!("the request ended early: {error}")))
+            Err(AdminError::new(
+                AdminErrorKind::Internal,
+                format!("the request ended early: {error}"),
+            ))
         })
     }
 }
@@ -191,8 +194,10 @@ impl Requests {
     fn list_topics(&self) -> Result<Vec<TopicDescription>, AdminError> {
         let topics = metadata::all_topics(&self.cluster.client, self.left())
             .map_err(|error| admin_error("the topics were not listed", error))?;
-        let mut names: Vec<TopicName> =
-            topics.iter().filter_map(|topic| TopicName::new(&topic.name).ok()).collect();
+        let mut names: Vec<TopicName> = topics
+            .iter()
+            .filter_map(|topic| TopicName::new(&topic.name).ok())
+            .collect();
         names.sort();
         let mut described = Vec::with_capacity(names.len());
         for names in names.chunks(TOPICS_PER_REQUEST) {
@@ -203,9 +208,10 @@ impl Requests {
 
     fn describe_topic(&self, name: &TopicName) -> Result<TopicDescription, AdminError> {
         let described = self.describe(std::slice::from_ref(name))?;
-        described.into_iter().next().ok_or_else(|| {
-            AdminError::new(AdminErrorKind::TopicNotFound, format!("topic {name} is not there"))
-        })
+        described
+            .into_iter()
+            .next()
+            .ok_or_else(|| AdminError::new(AdminErrorKind::TopicNotFound, format!("topic {name} is not there")))
     }
 
     /// Those of the topics that are there.
@@ -228,15 +234,26 @@ impl Requests {
                 }
                 None => {}
             }
-            let of = |partition| TopicPartition { topic: name.clone(), partition };
+            let of = |partition| TopicPartition {
+                topic: name.clone(),
+                partition,
+            };
             partitions.extend((0..fact.partitions).map(of));
-            described.push(TopicDescription { name, id: fact.id, partitions: fact.partitions, records: 0 });
+            described.push(TopicDescription {
+                name,
+                id: fact.id,
+                partitions: fact.partitions,
+                records: 0,
+            });
         }
         let first = self.offsets(&partitions, OffsetOf::First)?;
         let end = self.offsets(&partitions, OffsetOf::End)?;
         for topic in &mut described {
             topic.records = (0..topic.partitions)
-                .map(|partition| TopicPartition { topic: topic.name.clone(), partition })
+                .map(|partition| TopicPartition {
+                    topic: topic.name.clone(),
+                    partition,
+                })
                 .map(|partition| match (first.get(&partition), end.get(&partition)) {
                     (Some(first), Some(end)) => end.saturating_sub(*first),
                     _ => 0,
@@ -267,9 +284,17 @@ impl Requests {
         let listed = asked().map_err(|error| admin_error("the positions were not listed", error))?;
         let mut offsets = BTreeMap::new();
         for listed in listed {
-            let Ok(topic) = TopicName::new(&listed.topic) else { continue };
+            let Ok(topic) = TopicName::new(&listed.topic) else {
+                continue;
+            };
             if let Ok(offset) = listed.offset {
-                offsets.insert(TopicPartition { topic, partition: listed.partition }, offset);
+                offsets.insert(
+                    TopicPartition {
+                        topic,
+                        partition: listed.partition,
+                    },
+                    offset,
+                );
             }
         }
         Ok(offsets)
@@ -281,8 +306,7 @@ impl Requests {
             request::listed_groups(&request::wait(&queue, self.left())?)
         });
         let listed = listed.map_err(|error| admin_error("the groups were not listed", error))?;
-        let mut groups: Vec<GroupName> =
-            listed.iter().filter_map(|name| GroupName::new(name).ok()).collect();
+        let mut groups: Vec<GroupName> = listed.iter().filter_map(|name| GroupName::new(name).ok()).collect();
         groups.sort();
         groups.dedup();
         Ok(groups)
@@ -293,18 +317,25 @@ impl Requests {
             request::group_offsets(&queue, name.as_str(), self.left())?;
             request::listed_group_offsets(&request::wait(&queue, self.left())?)
         });
-        let committed =
-            committed.map_err(|error| admin_error(format!("group {name} was not described"), error))?;
+        let committed = committed.map_err(|error| admin_error(format!("group {name} was not described"), error))?;
         if committed.is_empty() && !self.list_groups()?.contains(name) {
             let message = format!("group {name} is not there");
             return Err(AdminError::new(AdminErrorKind::GroupNotFound, message));
         }
         let mut settled = BTreeMap::new();
         for offset in committed {
-            let Ok(topic) = TopicName::new(&offset.topic) else { continue };
+            let Ok(topic) = TopicName::new(&offset.topic) else {
+                continue;
+            };
             let frontier = commit_metadata::decode(offset.offset, &offset.metadata)
                 .unwrap_or_else(|_| Frontier::new(offset.offset));
-            settled.insert(TopicPartition { topic, partition: offset.partition }, frontier);
+            settled.insert(
+                TopicPartition {
+                    topic,
+                    partition: offset.partition,
+                },
+                frontier,
+            );
         }
         let topics: HashSet<&TopicName> = settled.keys().map(|partition| &partition.topic).collect();
         let partitions = self.partitions_of(topics)?;
@@ -320,7 +351,10 @@ impl Requests {
                 partition,
             }
         };
-        Ok(GroupDescription { name: name.clone(), partitions: partitions.into_iter().map(lag).collect() })
+        Ok(GroupDescription {
+            name: name.clone(),
+            partitions: partitions.into_iter().map(lag).collect(),
+        })
     }
 
     /// All partitions of the topics that are there, in order.
@@ -329,7 +363,10 @@ impl Requests {
         for topic in topics {
             let found = metadata::topic(&self.cluster.client, topic.as_str(), self.left())
                 .map_err(|error| admin_error(format!("topic {topic} was not described"), error))?;
-            let of = |partition| TopicPartition { topic: topic.clone(), partition };
+            let of = |partition| TopicPartition {
+                topic: topic.clone(),
+                partition,
+            };
             partitions.extend((0..u32::try_from(found.partitions.len()).unwrap_or(0)).map(of));
         }
         partitions.sort();

@@ -92,7 +92,10 @@ impl KafkaAppender {
         let mut place = self.session.write().unwrap_or_else(PoisonError::into_inner);
         if place.is_dead() {
             *place = Session::start(&self.cluster, &self.room).map_err(|error| {
-                (AppendErrorKind::Internal, format!("no Kafka producer could be opened: {error}"))
+                (
+                    AppendErrorKind::Internal,
+                    format!("no Kafka producer could be opened: {error}"),
+                )
             })?;
         }
         Ok(Arc::clone(&place))
@@ -108,12 +111,7 @@ impl KafkaAppender {
     }
 
     /// Finds the topics of a batch.
-    async fn destinations(
-        &self,
-        session: &Session,
-        batch: &[AppendRecord],
-        deadline: Instant,
-    ) -> Vec<Destination> {
+    async fn destinations(&self, session: &Session, batch: &[AppendRecord], deadline: Instant) -> Vec<Destination> {
         let mut destinations: Vec<Destination> = Vec::with_capacity(1);
         for record in batch {
             if find(&destinations, &record.topic).is_some() {
@@ -128,7 +126,10 @@ impl KafkaAppender {
                 let handle = handle.map_err(|error| (AppendErrorKind::Internal, error.to_string()))?;
                 Ok((count, handle))
             });
-            destinations.push(Destination { topic: record.topic.clone(), found });
+            destinations.push(Destination {
+                topic: record.topic.clone(),
+                found,
+            });
         }
         destinations
     }
@@ -170,7 +171,13 @@ impl KafkaAppender {
             match self.place(&record, destinations) {
                 Ok((destination, partition)) => {
                     let cost = self.room.cost(record.record.size_bytes());
-                    ready.push_back(Ready { index, destination, partition, cost, record });
+                    ready.push_back(Ready {
+                        index,
+                        destination,
+                        partition,
+                        cost,
+                        record,
+                    });
                 }
                 Err((kind, message)) => refused.push(refusal(index, record, kind, message)),
             }
@@ -178,22 +185,26 @@ impl KafkaAppender {
         ready
     }
 
-    fn place(
-        &self,
-        record: &AppendRecord,
-        destinations: &[Destination],
-    ) -> Result<(usize, i32), Refusal> {
+    fn place(&self, record: &AppendRecord, destinations: &[Destination]) -> Result<(usize, i32), Refusal> {
         let (size, max) = (record.record.size_bytes(), self.cluster.config.max_record_bytes);
         if size > max {
             let message = format!("the record has {size} bytes and the broker takes {max} at most");
             return Err((AppendErrorKind::RecordTooLarge, message));
         }
-        let missing = || (AppendErrorKind::TopicNotFound, format!("topic {} is not there", record.topic));
+        let missing = || {
+            (
+                AppendErrorKind::TopicNotFound,
+                format!("topic {} is not there", record.topic),
+            )
+        };
         let destination = find(destinations, &record.topic).ok_or_else(missing)?;
         let (count, _) = destinations[destination].found.as_ref().map_err(Clone::clone)?;
         let partition = match (record.partition, &record.record.key) {
             (Some(partition), _) if partition >= *count => {
-                let message = format!("topic {} has {count} partitions, and no partition {partition}", record.topic);
+                let message = format!(
+                    "topic {} has {count} partitions, and no partition {partition}",
+                    record.topic
+                );
                 return Err((AppendErrorKind::TopicNotFound, message));
             }
             (Some(partition), _) => partition,
@@ -218,7 +229,11 @@ impl KafkaAppender {
         }
         let Some(first) = ready.front() else { return 0 };
         // Little by little, so that as much is taken as there comes to be room for.
-        if self.room.take(1, first.cost, deadline).await { 1 } else { 0 }
+        if self.room.take(1, first.cost, deadline).await {
+            1
+        } else {
+            0
+        }
     }
 
     /// Hands the first `count` records over. Err with why the line stops; the
@@ -242,7 +257,9 @@ impl KafkaAppender {
         let Some(first) = first else { return Ok(()) };
         for taken in 0..count {
             let Some(next) = ready.pop_front() else { break };
-            let Ok((_, handle)) = &destinations[next.destination].found else { continue };
+            let Ok((_, handle)) = &destinations[next.destination].found else {
+                continue;
+            };
             let number = first + taken;
             let Err(code) = handle.produce(next.partition, &next.record.record, number) else {
                 continue;
@@ -259,8 +276,13 @@ impl KafkaAppender {
             ready.push_front(next);
             let rest = count - taken;
             session.in_flight().take_back(batch.slot, rest);
-            self.room.give_back(rest, ready.iter().take(rest).map(|record| record.cost).sum());
-            let kind = if code == Code::Fatal { AppendErrorKind::BrokerUnavailable } else { kind };
+            self.room
+                .give_back(rest, ready.iter().take(rest).map(|record| record.cost).sum());
+            let kind = if code == Code::Fatal {
+                AppendErrorKind::BrokerUnavailable
+            } else {
+                kind
+            };
             return Err((kind, message));
         }
         Ok(())
@@ -272,12 +294,19 @@ fn find(destinations: &[Destination], topic: &TopicName) -> Option<usize> {
 }
 
 fn refusal(index: usize, record: AppendRecord, kind: AppendErrorKind, message: String) -> RefusedRecord {
-    RefusedRecord { index, record, error: AppendError::refused(kind, message) }
+    RefusedRecord {
+        index,
+        record,
+        error: AppendError::refused(kind, message),
+    }
 }
 
 fn refuse_all(batch: Vec<AppendRecord>, kind: AppendErrorKind, message: &str) -> Admission {
     let refuse = |(index, record)| refusal(index, record, kind, message.to_owned());
-    Admission { refused: batch.into_iter().enumerate().map(refuse).collect(), commit: Commit::empty() }
+    Admission {
+        refused: batch.into_iter().enumerate().map(refuse).collect(),
+        commit: Commit::empty(),
+    }
 }
 
 /// An admission under way; completes its batch also when it is dropped.
@@ -290,7 +319,11 @@ struct Handing {
 impl Handing {
     fn begin(session: Arc<Session>) -> Self {
         let slot = session.in_flight().open();
-        Self { session, slot, over: false }
+        Self {
+            session,
+            slot,
+            over: false,
+        }
     }
 
     fn finish(mut self) -> Commit {
@@ -354,7 +387,10 @@ impl Appender for KafkaAppender {
             }
         }
         refused.sort_by_key(|refused| refused.index);
-        Admission { refused, commit: handing.finish() }
+        Admission {
+            refused,
+            commit: handing.finish(),
+        }
     }
 
     async fn flush(&self, deadline: Instant) -> bool {

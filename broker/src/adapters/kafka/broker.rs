@@ -22,9 +22,7 @@ use crate::connect::{ConnectError, ConnectErrorKind};
 use crate::error::{AdminError, AdminErrorKind, ReadError, ReadErrorKind};
 use crate::name::{BrokerName, RegionName};
 use crate::read::{Reader, ReaderOptions};
-use crate::seam::{
-    Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability,
-};
+use crate::seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};
 
 /// How long the cluster may take to tell its id.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(10);
@@ -64,7 +62,12 @@ pub async fn connect(
         ConnectError::new(ConnectErrorKind::InvalidConfig, &region, &name, message).with_source(error)
     })?;
     let admin = Arc::new(KafkaAdmin::new(Arc::clone(&cluster)));
-    Ok(Arc::new(KafkaBroker { profile, cluster, appender, admin }))
+    Ok(Arc::new(KafkaBroker {
+        profile,
+        cluster,
+        appender,
+        admin,
+    }))
 }
 
 struct KafkaBroker {
@@ -76,7 +79,10 @@ struct KafkaBroker {
 
 impl fmt::Debug for KafkaBroker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("KafkaBroker").field("profile", &self.profile).finish_non_exhaustive()
+        formatter
+            .debug_struct("KafkaBroker")
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) struct Cluster {
     missing: Mutex<HashMap<TopicName, Instant>>,
     on_growth: OnceLock<OnGrowth>,
     monitor: OnceLock<Thread>,
+    first_id: OnceLock<String>,
 }
 
 impl Cluster {
@@ -66,6 +67,7 @@ impl Cluster {
             missing: Mutex::default(),
             on_growth: OnceLock::new(),
             monitor: OnceLock::new(),
+            first_id: OnceLock::new(),
         });
         let weak = Arc::downgrade(&cluster);
         let monitor = thread::Builder::new()
@@ -100,11 +102,7 @@ impl Cluster {
     }
 
     /// The partitions of a topic, from the cluster. Blocks up to `limit`.
-    pub(super) fn ask_partitions(
-        &self,
-        topic: &TopicName,
-        limit: Duration,
-    ) -> Result<u32, NativeError> {
+    pub(super) fn ask_partitions(&self, topic: &TopicName, limit: Duration) -> Result<u32, NativeError> {
         let missing = || NativeError::of(Code::UnknownTopicOrPartition);
         if self.is_missing(topic) {
             return Err(missing());
@@ -131,13 +129,19 @@ impl Cluster {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.insert(topic.clone(), count);
         drop(partitions);
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        self.missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(topic);
         count
     }
 
     /// The topic is not there.
     pub(super) fn forget(&self, topic: &TopicName) {
-        self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        self.partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(topic);
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         if missing.len() >= MAX_MISSING {
             missing.clear();
@@ -147,40 +151,62 @@ impl Cluster {
 
     fn is_missing(&self, topic: &TopicName) -> bool {
         let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        missing.get(topic).is_some_and(|at| self.clock.now().duration_since(*at) < MISSING_FOR)
+        missing
+            .get(topic)
+            .is_some_and(|at| self.clock.now().duration_since(*at) < MISSING_FOR)
     }
 
     /// Asks for all topics, and takes note of what changed.
     fn probe(&self) {
         match metadata::all_topics(&self.client, PROBE_LIMIT) {
-            Ok(topics) => {
-                self.health.answered();
-                self.refresh(&topics);
-            }
+            Ok(topics) => match self.stranger() {
+                None => {
+                    self.health.answered();
+                    self.refresh(&topics);
+                }
+                Some(reason) => self.went_away(&reason),
+            },
             Err(error) => {
                 let servers = self.config.bootstrap.join(", ");
-                let reason = format!("no broker of {servers} answers: {}", error.message);
-                if self.health.went_away(&reason) {
-                    tracing::warn!(%reason, "a Kafka cluster cannot be reached");
-                }
+                self.went_away(&format!("no broker of {servers} answers: {}", error.message));
             }
         }
+    }
+
+    fn went_away(&self, reason: &str) {
+        if self.health.went_away(reason) {
+            tracing::warn!(reason, "a Kafka cluster cannot be used");
+        }
+    }
+
+    /// What to tell when another cluster answers than the one that did first.
+    fn stranger(&self) -> Option<String> {
+        let id = metadata::cluster_id(&self.client, Duration::ZERO)?;
+        let first = self.first_id.get_or_init(|| id.clone());
+        (*first != id).then(|| {
+            format!("the Kafka cluster {id} answers where {first} was: point the broker at {first}, or restart with this one")
+        })
     }
 
     fn refresh(&self, topics: &[TopicMetadata]) {
         let known: Vec<(TopicName, u32)> = {
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().map(|(topic, count)| (topic.clone(), *count)).collect()
+            partitions
+                .iter()
+                .map(|(topic, count)| (topic.clone(), *count))
+                .collect()
         };
         if known.is_empty() {
             return;
         }
-        let found: HashMap<&str, &TopicMetadata> =
-            topics.iter().map(|topic| (topic.name.as_str(), topic)).collect();
+        let found: HashMap<&str, &TopicMetadata> = topics.iter().map(|topic| (topic.name.as_str(), topic)).collect();
         for (topic, count) in known {
             match found.get(topic.as_str()) {
                 None => {
-                    self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&topic);
+                    self.partitions
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&topic);
                 }
                 Some(found) if found.partitions.len() != count as usize && found.error.is_none() => {
                     self.learn(&topic, found);
@@ -196,7 +222,11 @@ fn monitor(cluster: &Weak<Cluster>) {
         let interval = match cluster.upgrade() {
             Some(cluster) if !cluster.health.is_closed() => {
                 cluster.probe();
-                if cluster.health.is_available() { INTERVAL } else { INTERVAL_AWAY }
+                if cluster.health.is_available() {
+                    INTERVAL
+                } else {
+                    INTERVAL_AWAY
+                }
             }
             _ => return,
         };

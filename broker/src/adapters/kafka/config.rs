@@ -181,20 +181,18 @@ impl KafkaConfig {
         }
         let timeout = default.delivery_timeout.unwrap_or_default();
         let timeout = mapping.seconds_or("delivery_timeout_seconds", timeout, DELIVERY_SECONDS, faults);
-        let compressions =
-            [("none", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)];
+        let compressions = [
+            ("none", Compression::None),
+            ("lz4", Compression::Lz4),
+            ("zstd", Compression::Zstd),
+        ];
         Some(Self {
             security: KafkaSecurity {
                 tls: read_tls(mapping, secrets, faults),
                 sasl: read_sasl(mapping, secrets, faults),
             },
             delivery_timeout: (!timeout.is_zero()).then_some(timeout),
-            linger_milliseconds: mapping.u64_or(
-                "linger_milliseconds",
-                default.linger_milliseconds,
-                0..=1_000,
-                faults,
-            ),
+            linger_milliseconds: mapping.u64_or("linger_milliseconds", default.linger_milliseconds, 0..=1_000, faults),
             compression: mapping.choice_or("compression", default.compression, &compressions, faults),
             max_in_flight_records: mapping.usize_or(
                 "max_in_flight_records",
@@ -227,11 +225,7 @@ fn is_server(text: &str) -> bool {
     })
 }
 
-fn read_tls(
-    mapping: &Mapping<'_>,
-    secrets: &SecretSources,
-    faults: &mut Faults,
-) -> Option<KafkaTls> {
+fn read_tls(mapping: &Mapping<'_>, secrets: &SecretSources, faults: &mut Faults) -> Option<KafkaTls> {
     let keys = ["ca_file", "certificate_file", "key_file", "key_password"];
     let tls = mapping.section("tls", &keys, faults)?;
     let mut file = |key: &str| tls.get(key).and_then(|node| node.string(faults)).map(PathBuf::from);
@@ -247,21 +241,25 @@ fn read_tls(
     Some(read)
 }
 
-fn read_sasl(
-    mapping: &Mapping<'_>,
-    secrets: &SecretSources,
-    faults: &mut Faults,
-) -> Option<KafkaSasl> {
+fn read_sasl(mapping: &Mapping<'_>, secrets: &SecretSources, faults: &mut Faults) -> Option<KafkaSasl> {
     let sasl = mapping.section("sasl", &["mechanism", "username", "password"], faults)?;
     let mechanisms = [
         ("plain", SaslMechanism::Plain),
         ("scram-sha-256", SaslMechanism::ScramSha256),
         ("scram-sha-512", SaslMechanism::ScramSha512),
     ];
-    let mechanism = sasl.required("mechanism", faults).and_then(|node| node.choice(&mechanisms, faults));
+    let mechanism = sasl
+        .required("mechanism", faults)
+        .and_then(|node| node.choice(&mechanisms, faults));
     let username = sasl.required_string("username", faults);
-    let password = sasl.required("password", faults).and_then(|node| node.secret(secrets, faults));
-    Some(KafkaSasl { mechanism: mechanism?, username: username?, password: password? })
+    let password = sasl
+        .required("password", faults)
+        .and_then(|node| node.secret(secrets, faults));
+    Some(KafkaSasl {
+        mechanism: mechanism?,
+        username: username?,
+        password: password?,
+    })
 }
 
 fn read_properties(mapping: &Mapping<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
@@ -297,7 +295,10 @@ mod tests {
     #[test]
     fn a_bare_cluster_has_the_defaults() {
         let config = read("bootstrap: ['kafka-1:9092', '[::1]:9092']\n").unwrap();
-        assert_eq!(config, KafkaConfig::new(vec!["kafka-1:9092".into(), "[::1]:9092".into()]));
+        assert_eq!(
+            config,
+            KafkaConfig::new(vec!["kafka-1:9092".into(), "[::1]:9092".into()])
+        );
     }
 
     #[test]
@@ -324,7 +325,13 @@ mod tests {
         )
         .unwrap_err()
         .to_string();
-        for fault in ["\"kafka\"", "a:9092,b:9092", "max_in_flight_records", "go together", "acks"] {
+        for fault in [
+            "\"kafka\"",
+            "a:9092,b:9092",
+            "max_in_flight_records",
+            "go together",
+            "acks",
+        ] {
             assert!(faults.contains(fault), "{fault} in {faults}");
         }
     }

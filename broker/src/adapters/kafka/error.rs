@@ -33,14 +33,10 @@ pub(super) enum Fault {
 pub(super) fn fault_of(code: Code) -> Fault {
     use Code as C;
     match code {
-        C::UnknownTopic | C::UnknownTopicOrPartition | C::UnknownPartition | C::UnknownTopicId => {
-            Fault::TopicMissing
-        }
+        C::UnknownTopic | C::UnknownTopicOrPartition | C::UnknownPartition | C::UnknownTopicId => Fault::TopicMissing,
         C::GroupIdNotFound | C::UnknownGroup => Fault::GroupMissing,
         C::TopicAlreadyExists => Fault::TopicThere,
-        C::MessageSizeTooLarge | C::InvalidMessageSize | C::MessageBatchTooLarge => {
-            Fault::RecordTooLarge
-        }
+        C::MessageSizeTooLarge | C::InvalidMessageSize | C::MessageBatchTooLarge => Fault::RecordTooLarge,
         C::AllBrokersDown
         | C::BrokerTransportFailure
         | C::Resolve
@@ -60,9 +56,7 @@ pub(super) fn fault_of(code: Code) -> Fault {
         | C::UnknownLeaderEpoch
         | C::WaitCache
         | C::RebootstrapRequired => Fault::Unavailable,
-        C::MessageTimedOut | C::OperationTimedOut | C::RequestTimedOut | C::TimedOutQueue => {
-            Fault::TimedOut
-        }
+        C::MessageTimedOut | C::OperationTimedOut | C::RequestTimedOut | C::TimedOutQueue => Fault::TimedOut,
         C::QueueFull => Fault::QueueFull,
         C::Authentication
         | C::SSL
@@ -86,9 +80,7 @@ pub(super) fn fault_of(code: Code) -> Fault {
         | C::PolicyViolation
         | C::TopicDeletionDisabled
         | C::UnsupportedVersion => Fault::InvalidRequest,
-        C::OffsetOutOfRange | C::AutoOffsetReset | C::NoOffset | C::LogTruncation => {
-            Fault::PositionGone
-        }
+        C::OffsetOutOfRange | C::AutoOffsetReset | C::NoOffset | C::LogTruncation => Fault::PositionGone,
         C::CoordinatorLoadInProgress
         | C::CoordinatorNotAvailable
         | C::NotCoordinator
@@ -113,9 +105,7 @@ impl Fault {
         match self {
             Fault::TopicMissing => AppendErrorKind::TopicNotFound,
             Fault::RecordTooLarge => AppendErrorKind::RecordTooLarge,
-            Fault::Unavailable | Fault::GroupMoving | Fault::GivenUp => {
-                AppendErrorKind::BrokerUnavailable
-            }
+            Fault::Unavailable | Fault::GroupMoving | Fault::GivenUp => AppendErrorKind::BrokerUnavailable,
             Fault::TimedOut => AppendErrorKind::DeadlineExceeded,
             Fault::QueueFull => AppendErrorKind::Overloaded,
             Fault::NotAuthorized => AppendErrorKind::NotAuthorized,
@@ -135,9 +125,7 @@ impl Fault {
             Fault::GroupMissing => AdminErrorKind::GroupNotFound,
             Fault::TopicThere => AdminErrorKind::AlreadyExists,
             Fault::InvalidRequest => AdminErrorKind::InvalidRequest,
-            Fault::Unavailable | Fault::GroupMoving | Fault::GivenUp => {
-                AdminErrorKind::BrokerUnavailable
-            }
+            Fault::Unavailable | Fault::GroupMoving | Fault::GivenUp => AdminErrorKind::BrokerUnavailable,
             Fault::TimedOut => AdminErrorKind::DeadlineExceeded,
             Fault::NotAuthorized => AdminErrorKind::NotAuthorized,
             Fault::RecordTooLarge
@@ -185,6 +173,9 @@ mod tests {
         let error = NativeError::new(Code::TopicAlreadyExists, "Topic 'orders' already exists.");
         let error = admin_error("topic orders was not made", error);
         assert_eq!(error.kind, AdminErrorKind::AlreadyExists);
-        assert_eq!(error.to_string(), "topic orders was not made: Topic 'orders' already exists.");
+        assert_eq!(
+            error.to_string(),
+            "topic orders was not made: Topic 'orders' already exists."
+        );
     }
 }

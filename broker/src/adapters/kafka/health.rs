@@ -10,13 +10,21 @@ use tokio::sync::watch;
 
 use crate::seam::BrokerState;
 
+/// How long the first answer is waited for; then the broker counts as away.
+const FIRST_ANSWER_LIMIT: Duration = Duration::from_millis(700);
+
 /// The state of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reach {
     /// Nobody has answered yet, nor failed to.
-    Connecting { since: SystemTime },
+    Connecting {
+        since: SystemTime,
+    },
     Available,
-    Unavailable { since: SystemTime, reason: String },
+    Unavailable {
+        since: SystemTime,
+        reason: String,
+    },
     Closed,
 }
 
@@ -36,7 +44,9 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn new(clock: SharedClock) -> Self {
-        let reach = watch::Sender::new(Reach::Connecting { since: wall_time(&clock) });
+        let reach = watch::Sender::new(Reach::Connecting {
+            since: wall_time(&clock),
+        });
         Self { clock, reach }
     }
 
@@ -57,11 +67,17 @@ impl Health {
         self.reach.send_if_modified(|reach| match reach {
             Reach::Unavailable { .. } | Reach::Closed => false,
             Reach::Connecting { since } => {
-                *reach = Reach::Unavailable { since: *since, reason: reason.to_owned() };
+                *reach = Reach::Unavailable {
+                    since: *since,
+                    reason: reason.to_owned(),
+                };
                 true
             }
             Reach::Available => {
-                *reach = Reach::Unavailable { since: now, reason: reason.to_owned() };
+                *reach = Reach::Unavailable {
+                    since: now,
+                    reason: reason.to_owned(),
+                };
                 true
             }
         })
@@ -83,12 +99,14 @@ impl Health {
     pub(super) fn state(&self) -> BrokerState {
         match &*self.reach.borrow() {
             Reach::Available => BrokerState::Available,
-            Reach::Connecting { since } => {
-                BrokerState::Unavailable { since: *since, reason: "connecting".to_owned() }
-            }
-            Reach::Unavailable { since, reason } => {
-                BrokerState::Unavailable { since: *since, reason: reason.clone() }
-            }
+            Reach::Connecting { since } => BrokerState::Unavailable {
+                since: *since,
+                reason: "connecting".to_owned(),
+            },
+            Reach::Unavailable { since, reason } => BrokerState::Unavailable {
+                since: *since,
+                reason: reason.clone(),
+            },
             Reach::Closed => BrokerState::Unavailable {
                 since: wall_time(&self.clock),
                 reason: "this broker was closed".to_owned(),
@@ -101,6 +119,7 @@ impl Health {
         if self.is_available() {
             return Ok(());
         }
+        let deadline = deadline.min(self.clock.now() + FIRST_ANSWER_LIMIT);
         let mut receiver = self.reach.subscribe();
         let known = receiver.wait_for(|reach| !matches!(reach, Reach::Connecting { .. }));
         let known = tokio::time::timeout_at(deadline.into(), known).await;
@@ -108,7 +127,9 @@ impl Health {
             Ok(Ok(Reach::Available)) => Ok(()),
             Ok(Ok(Reach::Closed)) => Err(Unusable::Closed),
             Ok(Ok(Reach::Unavailable { reason, .. })) => Err(Unusable::Away { reason: reason.clone() }),
-            _ => Err(Unusable::Away { reason: "no broker has answered yet".to_owned() }),
+            _ => Err(Unusable::Away {
+                reason: "no broker has answered yet".to_owned(),
+            }),
         }
     }
 }
@@ -136,12 +157,24 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert!(!health.went_away("refused again"));
         let reason = "refused".to_owned();
-        assert_eq!(health.state(), BrokerState::Unavailable { since: at(1_000), reason });
+        assert_eq!(
+            health.state(),
+            BrokerState::Unavailable {
+                since: at(1_000),
+                reason
+            }
+        );
         health.answered();
         assert_eq!(health.usable(Instant::now()).await, Ok(()));
         assert!(health.went_away("gone"));
         let reason = "gone".to_owned();
-        assert_eq!(health.state(), BrokerState::Unavailable { since: at(2_000), reason });
+        assert_eq!(
+            health.state(),
+            BrokerState::Unavailable {
+                since: at(2_000),
+                reason
+            }
+        );
         health.close();
         health.answered();
         assert_eq!(health.usable(Instant::now()).await, Err(Unusable::Closed));

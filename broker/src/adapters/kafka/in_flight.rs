@@ -7,8 +7,8 @@
 //! What holds: a batch's commit is resolved once, when it is complete (its
 //! admission is over) and nothing of it is outstanding.
 
-use super::native::produce::{Delivery, Persisted};
 use super::error::fault_of;
+use super::native::produce::{Delivery, Persisted};
 use crate::append::{AppendOutcome, CommitSender, Position};
 use crate::error::{AppendError, AppendErrorKind};
 
@@ -74,7 +74,10 @@ impl InFlight {
             return usize::MAX;
         };
         let number = (slot as usize) << 32 | batch.outcomes.len();
-        batch.outcomes.push(Ok(Position { partition: 0, position: 0 }));
+        batch.outcomes.push(Ok(Position {
+            partition: 0,
+            position: 0,
+        }));
         batch.sizes.push(u32::try_from(size).unwrap_or(u32::MAX));
         batch.outstanding += 1;
         self.records += 1;
@@ -137,7 +140,10 @@ impl InFlight {
         let place = self.batches.get_mut(slot as usize)?;
         let batch = place.take_if(|batch| batch.complete && batch.outstanding == 0)?;
         self.free.push(slot);
-        Some(Settled { sender: batch.sender, outcomes: batch.outcomes })
+        Some(Settled {
+            sender: batch.sender,
+            outcomes: batch.outcomes,
+        })
     }
 
     /// Records without an outcome.
@@ -148,7 +154,10 @@ impl InFlight {
     /// Gives up waiting: the senders are dropped, which makes every outcome that
     /// is not known yet, and the others of the same batch, unknown.
     pub(super) fn abandon(&mut self) -> Freed {
-        let mut freed = Freed { records: self.records, ..Freed::default() };
+        let mut freed = Freed {
+            records: self.records,
+            ..Freed::default()
+        };
         for batch in self.batches.drain(..).flatten() {
             freed.bytes += batch.sizes.iter().map(|size| *size as usize).sum::<usize>();
         }
@@ -180,12 +189,18 @@ fn outcome_of(delivery: &Delivery) -> AppendOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::kafka::native::Code;
     use crate::append::Commit;
     use crate::error::Stored;
-    use crate::adapters::kafka::native::Code;
 
     fn delivery(number: usize, error: Option<Code>, persisted: Persisted) -> Delivery {
-        Delivery { number, partition: 3, offset: 7, error, persisted }
+        Delivery {
+            number,
+            partition: 3,
+            offset: 7,
+            error,
+            persisted,
+        }
     }
 
     #[tokio::test]
@@ -205,9 +220,18 @@ mod tests {
         assert_eq!((freed.records, freed.bytes, in_flight.records()), (2, 30, 0));
         freed.settled.into_iter().for_each(Settled::resolve);
         let outcomes = commit.await;
-        assert_eq!(*outcomes[0].as_ref().unwrap(), Position { partition: 3, position: 7 });
+        assert_eq!(
+            *outcomes[0].as_ref().unwrap(),
+            Position {
+                partition: 3,
+                position: 7
+            }
+        );
         let error = outcomes[1].as_ref().unwrap_err();
-        assert_eq!((error.kind, error.stored), (AppendErrorKind::DeadlineExceeded, Stored::Unknown));
+        assert_eq!(
+            (error.kind, error.stored),
+            (AppendErrorKind::DeadlineExceeded, Stored::Unknown)
+        );
         assert_eq!(in_flight.open(), slot, "the slot is used again");
     }
 

@@ -115,7 +115,10 @@ mod tests {
         let soon = || Instant::now() + Duration::from_millis(50);
         assert!(room.take(1, 90, soon()).await);
         assert!(!room.take(1, 20, soon()).await, "too few bytes");
-        assert!(room.take(1, 10, soon()).await, "the record that found no bytes left its place");
+        assert!(
+            room.take(1, 10, soon()).await,
+            "the record that found no bytes left its place"
+        );
         assert!(!room.take(1, 0, soon()).await, "too few records");
         assert!(!room.emptied(soon()).await);
         room.give_back(2, 100);

@@ -115,7 +115,10 @@ impl Session {
 
     /// Whether the producer has sent to a topic before.
     pub(super) fn uses(&self, name: &TopicName) -> bool {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(name)
     }
 
     /// Takes back what a purge, a refusal or a report freed.
@@ -146,7 +149,10 @@ impl Session {
             }
             if purged.is_some_and(|at| self.cluster.clock.now().duration_since(at) > PURGE_LIMIT) {
                 let freed = self.in_flight().abandon();
-                tracing::error!(records = freed.records, "a dead Kafka producer reported nothing of its records");
+                tracing::error!(
+                    records = freed.records,
+                    "a dead Kafka producer reported nothing of its records"
+                );
                 self.settle(freed);
                 return;
             }
@@ -209,7 +215,9 @@ impl Session {
             self.busy_since.store(self.age_millis(), Ordering::Relaxed);
             return;
         }
-        let idle = self.age_millis().saturating_sub(self.busy_since.load(Ordering::Relaxed));
+        let idle = self
+            .age_millis()
+            .saturating_sub(self.busy_since.load(Ordering::Relaxed));
         if Duration::from_millis(idle) > STUCK_AFTER {
             self.die("no record was delivered although the cluster answers");
         }

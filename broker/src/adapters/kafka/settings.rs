@@ -106,11 +106,19 @@ pub(super) fn producer(config: &KafkaConfig) -> Properties {
     put(set, "compression.codec", codec);
     // Our own budget is the limit; librdkafka's must not be met, for it counts records until
     // their report is destroyed, and its bytes with all overhead.
-    put(set, "queue.buffering.max.messages", config.max_in_flight_records.saturating_mul(2).max(1_000));
+    put(
+        set,
+        "queue.buffering.max.messages",
+        config.max_in_flight_records.saturating_mul(2).max(1_000),
+    );
     let kilobytes = config.max_in_flight_bytes.saturating_mul(2) / 1024;
     put(set, "queue.buffering.max.kbytes", kilobytes.clamp(1024, 2_097_151));
     // The seam counts key, headers and value; this counts their framing too.
-    put(set, "message.max.bytes", (config.max_record_bytes + 64 * 1024).min(1_000_000_000));
+    put(
+        set,
+        "message.max.bytes",
+        (config.max_record_bytes + 64 * 1024).min(1_000_000_000),
+    );
     properties
 }
 
@@ -120,7 +128,11 @@ pub(super) fn consumer(config: &KafkaConfig, options: &ReaderOptions) -> Propert
     let set = &mut properties;
     let kilobytes = (options.max_unsettled_bytes / 1024).clamp(64, FETCH_QUEUE_KILOBYTES);
     put(set, "queued.max.messages.kbytes", kilobytes);
-    put(set, "queued.min.messages", options.max_unsettled_records.clamp(1, 10_000));
+    put(
+        set,
+        "queued.min.messages",
+        options.max_unsettled_records.clamp(1, 10_000),
+    );
     put(set, "fetch.wait.max.ms", 250);
     properties.extend(common(config));
     let set = &mut properties;
@@ -155,10 +167,7 @@ mod tests {
     fn librdkafka_knows_every_property() {
         let mut config = KafkaConfig::new(vec!["127.0.0.1:1".to_owned()]);
         config.security.tls = Some(Default::default());
-        let options = ReaderOptions::new(
-            GroupName::new("group").unwrap(),
-            vec![TopicName::new("topic").unwrap()],
-        );
+        let options = ReaderOptions::new(GroupName::new("group").unwrap(), vec![TopicName::new("topic").unwrap()]);
         NativeClient::new(Role::Producer, &producer(&config), 0).unwrap();
         NativeClient::new(Role::Consumer, &consumer(&config, &options), 0).unwrap();
     }

@@ -27,12 +27,18 @@ pub(in super::super) struct NativeError {
 
 impl NativeError {
     pub(in super::super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// An error whose code explains itself.
     pub(in super::super) fn of(code: Code) -> Self {
-        Self { code, message: code.to_string() }
+        Self {
+            code,
+            message: code.to_string(),
+        }
     }
 
     pub(super) fn check(response: Response) -> Result<(), NativeError> {
@@ -74,8 +80,7 @@ pub(super) unsafe fn text(pointer: *const c_char) -> String {
 
 /// A C text of a name that has been checked to hold no NUL.
 pub(super) fn c_text(text: &str) -> Result<CString, NativeError> {
-    CString::new(text)
-        .map_err(|_| NativeError::new(Code::InvalidArgument, "a text must not hold NUL"))
+    CString::new(text).map_err(|_| NativeError::new(Code::InvalidArgument, "a text must not hold NUL"))
 }
 
 /// What a handle is for.
@@ -98,11 +103,7 @@ unsafe impl Sync for NativeClient {}
 
 impl NativeClient {
     /// A handle that reports its `events` (`RD_KAFKA_EVENT_*`) on queues. Does no I/O.
-    pub(in super::super) fn new(
-        role: Role,
-        properties: &Properties,
-        events: c_int,
-    ) -> Result<Self, NativeError> {
+    pub(in super::super) fn new(role: Role, properties: &Properties, events: c_int) -> Result<Self, NativeError> {
         let mut message = [0 as c_char; 512];
         // SAFETY: the configuration is ours until rd_kafka_new takes it; every text ends with NUL.
         unsafe {
@@ -150,9 +151,7 @@ impl NativeClient {
     pub(in super::super) fn fatal_error(&self) -> Option<NativeError> {
         let mut message = [0 as c_char; 512];
         // SAFETY: the buffer is as long as it is said to be.
-        let response = unsafe {
-            sys::rd_kafka_fatal_error(self.pointer(), message.as_mut_ptr(), message.len())
-        };
+        let response = unsafe { sys::rd_kafka_fatal_error(self.pointer(), message.as_mut_ptr(), message.len()) };
         // SAFETY: librdkafka ends the text with NUL.
         NativeError::check(response)
             .err()
@@ -165,12 +164,6 @@ impl NativeClient {
         let response = Response::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
         // SAFETY: the text ends with NUL.
         unsafe { sys::rd_kafka_test_fatal_error(self.pointer(), response, c"of a test".as_ptr()) };
-    }
-
-    /// Requests and records that wait in the handle.
-    pub(in super::super) fn queue_length(&self) -> usize {
-        // SAFETY: the handle is alive.
-        usize::try_from(unsafe { sys::rd_kafka_outq_len(self.pointer()) }).unwrap_or(0)
     }
 }
 
@@ -203,7 +196,10 @@ impl Drop for NativeClient {
 
 impl fmt::Debug for NativeClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("NativeClient").field("role", &self.role).finish_non_exhaustive()
+        formatter
+            .debug_struct("NativeClient")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 

@@ -57,7 +57,11 @@ impl EventQueue {
     }
 
     fn wrap(client: &Arc<NativeClient>, pointer: *mut sys::rd_kafka_queue_t) -> Option<Self> {
-        Some(Self { pointer: NonNull::new(pointer)?, client: Arc::clone(client), sleeper: None })
+        Some(Self {
+            pointer: NonNull::new(pointer)?,
+            client: Arc::clone(client),
+            sleeper: None,
+        })
     }
 
     pub(super) fn pointer(&self) -> *mut sys::rd_kafka_queue_t {
@@ -72,7 +76,10 @@ impl EventQueue {
     pub(in super::super) fn poll(&self, limit: Duration) -> Option<Event> {
         // SAFETY: the queue is alive.
         let pointer = unsafe { sys::rd_kafka_queue_poll(self.pointer(), limit_milliseconds(limit)) };
-        Some(Event { pointer: NonNull::new(pointer)?, _client: Arc::clone(&self.client) })
+        Some(Event {
+            pointer: NonNull::new(pointer)?,
+            _client: Arc::clone(&self.client),
+        })
     }
 
     /// The queue unparks `thread` whenever it stops being empty.
@@ -91,16 +98,11 @@ impl EventQueue {
     /// What is fetched of a partition comes to this queue from now on, rather than to the
     /// consumer's, so that rebalances are seen while nobody takes records. To be said at
     /// each assignment, before it is taken.
-    pub(in super::super) fn take_partition(
-        &self,
-        topic: &str,
-        partition: i32,
-    ) -> Result<(), NativeError> {
+    pub(in super::super) fn take_partition(&self, topic: &str, partition: i32) -> Result<(), NativeError> {
         let topic = c_text(topic)?;
         // SAFETY: client and queue are alive; the partition's queue is a counted reference.
         unsafe {
-            let queue =
-                sys::rd_kafka_queue_get_partition(self.client.pointer(), topic.as_ptr(), partition);
+            let queue = sys::rd_kafka_queue_get_partition(self.client.pointer(), topic.as_ptr(), partition);
             if queue.is_null() {
                 return Err(NativeError::of(Code::UnknownPartition));
             }
@@ -188,7 +190,11 @@ impl Event {
             let code = NativeError::check(sys::rd_kafka_event_error(self.pointer()));
             code.map_err(|error| {
                 let message = text(sys::rd_kafka_event_error_string(self.pointer()));
-                if message.is_empty() { error } else { NativeError::new(error.code, message) }
+                if message.is_empty() {
+                    error
+                } else {
+                    NativeError::new(error.code, message)
+                }
             })
         }
     }
@@ -249,10 +255,7 @@ impl Event {
     }
 
     /// Looks at the partition that a fault is of, if it is of one.
-    pub(super) fn fault_partition<T>(
-        &self,
-        look: impl FnOnce(super::list::Element<'_>) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn fault_partition<T>(&self, look: impl FnOnce(super::list::Element<'_>) -> Option<T>) -> Option<T> {
         // SAFETY: the element is ours to destroy, after it was looked at.
         unsafe {
             let pointer = sys::rd_kafka_event_topic_partition(self.pointer());

@@ -32,11 +32,7 @@ impl TopicNames {
 
     /// # Safety
     /// `handle` is null or a topic handle that is alive.
-    unsafe fn partition(
-        &mut self,
-        handle: *mut sys::rd_kafka_topic_t,
-        partition: i32,
-    ) -> Option<TopicPartition> {
+    unsafe fn partition(&mut self, handle: *mut sys::rd_kafka_topic_t, partition: i32) -> Option<TopicPartition> {
         if handle.is_null() {
             return None;
         }
@@ -56,11 +52,18 @@ impl TopicNames {
 /// One thing that a fetch hands over.
 #[derive(Debug)]
 pub(in super::super) enum Fetched {
-    Record { partition: TopicPartition, position: u64, record: Record },
+    Record {
+        partition: TopicPartition,
+        position: u64,
+        record: Record,
+    },
     /// All before `position` was handed over, and there is nothing at it yet.
     End { partition: TopicPartition, position: u64 },
     /// Of one partition, or of the consumer as a whole.
-    Fault { partition: Option<TopicPartition>, error: NativeError },
+    Fault {
+        partition: Option<TopicPartition>,
+        error: NativeError,
+    },
 }
 
 impl Fetched {
@@ -71,7 +74,11 @@ impl Fetched {
         unsafe {
             let partition = names.partition(message.rkt, message.partition)?;
             let position = u64::try_from(message.offset).ok()?;
-            Some(Fetched::Record { partition, position, record: record(message) })
+            Some(Fetched::Record {
+                partition,
+                position,
+                record: record(message),
+            })
         }
     }
 
@@ -84,10 +91,11 @@ impl Fetched {
             Some((TopicPartition { topic, partition }, u64::try_from(element.offset).ok()))
         });
         Some(match (error.code, of) {
-            (Code::PartitionEOF, Some((partition, Some(position)))) => {
-                Fetched::End { partition, position }
-            }
-            (_, of) => Fetched::Fault { partition: of.map(|(partition, _)| partition), error },
+            (Code::PartitionEOF, Some((partition, Some(position)))) => Fetched::End { partition, position },
+            (_, of) => Fetched::Fault {
+                partition: of.map(|(partition, _)| partition),
+                error,
+            },
         })
     }
 }
@@ -108,7 +116,9 @@ unsafe fn record(message: &sys::rd_kafka_message_t) -> Record {
         let mut parts = Vec::with_capacity(count);
         let mut total = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         for index in 0..count {
-            let Some((name, value)) = header(headers, index) else { break };
+            let Some((name, value)) = header(headers, index) else {
+                break;
+            };
             total += name.len() + value.map_or(0, <[u8]>::len);
             parts.push((name, value));
         }
@@ -153,22 +163,13 @@ unsafe fn bytes_of<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]
 
 /// # Safety
 /// `headers` are of a message that lives for `'a`.
-unsafe fn header<'a>(
-    headers: *const sys::rd_kafka_headers_t,
-    index: usize,
-) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+unsafe fn header<'a>(headers: *const sys::rd_kafka_headers_t, index: usize) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let mut name: *const c_char = ptr::null();
     let mut value: *const c_void = ptr::null();
     let mut length = 0;
     // SAFETY: the three are written before they are read; librdkafka ends names with NUL.
     unsafe {
-        let found = sys::rd_kafka_header_get_all(
-            headers,
-            index,
-            &raw mut name,
-            &raw mut value,
-            &raw mut length,
-        );
+        let found = sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut length);
         NativeError::check(found).ok()?;
         Some((CStr::from_ptr(name).to_bytes(), bytes_of(value, length)))
     }

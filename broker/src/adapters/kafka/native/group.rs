@@ -6,37 +6,28 @@ use std::time::Duration;
 
 use rdkafka_sys as sys;
 
-use super::client::{c_text, text};
 use super::{EventQueue, NativeClient, NativeError, PartitionList, limit_milliseconds};
 
 /// Joins the group for these topics.
-pub(in super::super) fn subscribe(
-    client: &NativeClient,
-    topics: &PartitionList,
-) -> Result<(), NativeError> {
+pub(in super::super) fn subscribe(client: &NativeClient, topics: &PartitionList) -> Result<(), NativeError> {
     // SAFETY: client and list are alive; the list is copied.
     NativeError::check(unsafe { sys::rd_kafka_subscribe(client.pointer(), topics.pointer()) })
 }
 
 /// Takes what a rebalance gave, at the offsets of the list.
-pub(in super::super) fn take(
-    client: &NativeClient,
-    partitions: &PartitionList,
-) -> Result<(), NativeError> {
+pub(in super::super) fn take(client: &NativeClient, partitions: &PartitionList) -> Result<(), NativeError> {
     // SAFETY: as above; the error is ours.
-    unsafe {
-        NativeError::take(sys::rd_kafka_incremental_assign(client.pointer(), partitions.pointer()))
-    }
+    unsafe { NativeError::take(sys::rd_kafka_incremental_assign(client.pointer(), partitions.pointer())) }
 }
 
 /// Gives up what a rebalance took.
-pub(in super::super) fn give_up(
-    client: &NativeClient,
-    partitions: &PartitionList,
-) -> Result<(), NativeError> {
+pub(in super::super) fn give_up(client: &NativeClient, partitions: &PartitionList) -> Result<(), NativeError> {
     // SAFETY: as above.
     unsafe {
-        NativeError::take(sys::rd_kafka_incremental_unassign(client.pointer(), partitions.pointer()))
+        NativeError::take(sys::rd_kafka_incremental_unassign(
+            client.pointer(),
+            partitions.pointer(),
+        ))
     }
 }
 
@@ -59,25 +50,15 @@ pub(in super::super) fn committed(
 }
 
 /// Fetches no more of these partitions, and drops what was fetched.
-pub(in super::super) fn pause(
-    client: &NativeClient,
-    partitions: &PartitionList,
-) -> Result<(), NativeError> {
+pub(in super::super) fn pause(client: &NativeClient, partitions: &PartitionList) -> Result<(), NativeError> {
     // SAFETY: as above.
-    NativeError::check(unsafe {
-        sys::rd_kafka_pause_partitions(client.pointer(), partitions.pointer())
-    })
+    NativeError::check(unsafe { sys::rd_kafka_pause_partitions(client.pointer(), partitions.pointer()) })
 }
 
 /// Fetches on where it stopped.
-pub(in super::super) fn resume(
-    client: &NativeClient,
-    partitions: &PartitionList,
-) -> Result<(), NativeError> {
+pub(in super::super) fn resume(client: &NativeClient, partitions: &PartitionList) -> Result<(), NativeError> {
     // SAFETY: as above.
-    NativeError::check(unsafe {
-        sys::rd_kafka_resume_partitions(client.pointer(), partitions.pointer())
-    })
+    NativeError::check(unsafe { sys::rd_kafka_resume_partitions(client.pointer(), partitions.pointer()) })
 }
 
 /// Goes on at the offsets of the list.
@@ -97,11 +78,7 @@ pub(in super::super) fn seek(
 }
 
 /// Commits offsets and metadata; the result arrives on `queue` with `number`.
-pub(in super::super) fn commit(
-    queue: &EventQueue,
-    offsets: &PartitionList,
-    number: usize,
-) -> Result<(), NativeError> {
+pub(in super::super) fn commit(queue: &EventQueue, offsets: &PartitionList, number: usize) -> Result<(), NativeError> {
     // SAFETY: the list is copied; the opaque is a number.
     NativeError::check(unsafe {
         sys::rd_kafka_commit_queue(
@@ -129,42 +106,4 @@ pub(in super::super) fn begin_close(queue: &EventQueue) -> Result<(), NativeErro
 pub(in super::super) fn is_closed(client: &NativeClient) -> bool {
     // SAFETY: the client is alive.
     unsafe { sys::rd_kafka_consumer_closed(client.pointer()) != 0 }
-}
-
-/// The oldest offset and the one that the next record will get, from the broker.
-pub(in super::super) fn watermarks(
-    client: &NativeClient,
-    topic: &str,
-    partition: u32,
-    limit: Duration,
-) -> Result<(u64, u64), NativeError> {
-    let topic = c_text(topic)?;
-    let partition = i32::try_from(partition).unwrap_or(i32::MAX);
-    let (mut low, mut high) = (0, 0);
-    // SAFETY: both are written before they are read.
-    NativeError::check(unsafe {
-        sys::rd_kafka_query_watermark_offsets(
-            client.pointer(),
-            topic.as_ptr(),
-            partition,
-            &raw mut low,
-            &raw mut high,
-            limit_milliseconds(limit),
-        )
-    })?;
-    Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
-}
-
-/// The name under which the coordinator knows this member; none before it joined.
-pub(in super::super) fn member_id(client: &NativeClient) -> Option<String> {
-    // SAFETY: the text is copied, then freed by the allocator that it came from.
-    unsafe {
-        let pointer = sys::rd_kafka_memberid(client.pointer());
-        if pointer.is_null() {
-            return None;
-        }
-        let id = text(pointer);
-        sys::rd_kafka_mem_free(client.pointer(), pointer.cast());
-        (!id.is_empty()).then_some(id)
-    }
 }

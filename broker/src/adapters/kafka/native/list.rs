@@ -49,12 +49,7 @@ impl PartitionList {
     }
 
     /// Adds a partition at an offset.
-    pub(in super::super) fn add(
-        &mut self,
-        topic: &str,
-        partition: u32,
-        offset: i64,
-    ) -> Result<(), NativeError> {
+    pub(in super::super) fn add(&mut self, topic: &str, partition: u32, offset: i64) -> Result<(), NativeError> {
         self.add_element(topic, partition, offset).map(|_| ())
     }
 
@@ -87,7 +82,8 @@ impl PartitionList {
             if copy.is_null() {
                 return Err(NativeError::of(Code::Fail));
             }
-            copy.cast::<u8>().copy_from_nonoverlapping(metadata.as_ptr(), metadata.len());
+            copy.cast::<u8>()
+                .copy_from_nonoverlapping(metadata.as_ptr(), metadata.len());
             (*element).metadata = copy;
             (*element).metadata_size = metadata.len();
         }
@@ -101,12 +97,10 @@ impl PartitionList {
         offset: i64,
     ) -> Result<*mut sys::rd_kafka_topic_partition_t, NativeError> {
         let topic = c_text(topic)?;
-        let partition = i32::try_from(partition)
-            .map_err(|_| NativeError::of(Code::UnknownPartition))?;
+        let partition = i32::try_from(partition).map_err(|_| NativeError::of(Code::UnknownPartition))?;
         // SAFETY: the list is alive; librdkafka copies the topic.
         unsafe {
-            let element =
-                sys::rd_kafka_topic_partition_list_add(self.pointer(), topic.as_ptr(), partition);
+            let element = sys::rd_kafka_topic_partition_list_add(self.pointer(), topic.as_ptr(), partition);
             (*element).offset = offset;
             Ok(element)
         }
@@ -115,11 +109,6 @@ impl PartitionList {
     pub(in super::super) fn elements(&self) -> impl Iterator<Item = Element<'_>> {
         // SAFETY: the list lives as long as the borrow.
         unsafe { elements(self.pointer()) }
-    }
-
-    pub(in super::super) fn is_empty(&self) -> bool {
-        // SAFETY: the list is alive.
-        unsafe { (*self.pointer()).cnt == 0 }
     }
 }
 

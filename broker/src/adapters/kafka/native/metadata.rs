@@ -26,10 +26,7 @@ pub(in super::super) struct TopicMetadata {
 }
 
 /// All topics.
-pub(in super::super) fn all_topics(
-    client: &NativeClient,
-    limit: Duration,
-) -> Result<Vec<TopicMetadata>, NativeError> {
+pub(in super::super) fn all_topics(client: &NativeClient, limit: Duration) -> Result<Vec<TopicMetadata>, NativeError> {
     // SAFETY: no topic handle is passed.
     unsafe { fetch(client, true, ptr::null_mut(), limit) }
 }
@@ -43,8 +40,7 @@ pub(in super::super) fn topic(
     let c_name = c_text(name)?;
     // SAFETY: the handle is released when the call is over.
     let topics = unsafe {
-        let handle =
-            sys::rd_kafka_topic_new(client.pointer(), c_name.as_ptr(), ptr::null_mut());
+        let handle = sys::rd_kafka_topic_new(client.pointer(), c_name.as_ptr(), ptr::null_mut());
         if handle.is_null() {
             return Err(NativeError::of(Code::InvalidTopic));
         }
@@ -54,12 +50,6 @@ pub(in super::super) fn topic(
     };
     let found = topics.into_iter().find(|topic| topic.name == name);
     found.ok_or_else(|| NativeError::of(Code::UnknownTopicOrPartition))
-}
-
-/// Whether a broker answers at all: asks for the topics that the client knows.
-pub(in super::super) fn answers(client: &NativeClient, limit: Duration) -> Result<(), NativeError> {
-    // SAFETY: no topic handle is passed.
-    unsafe { fetch(client, false, ptr::null_mut(), limit) }.map(|_| ())
 }
 
 /// The cluster's id.
@@ -97,17 +87,19 @@ unsafe fn fetch(
         let Some(metadata) = answer.as_ref() else {
             return Err(NativeError::of(Code::Fail));
         };
-        let topics = array(metadata.topics, metadata.topic_cnt).iter().map(|topic| TopicMetadata {
-            name: text(topic.topic),
-            partitions: array(topic.partitions, topic.partition_cnt)
-                .iter()
-                .map(|partition| PartitionMetadata {
-                    partition: partition.id,
-                    has_leader: partition.leader >= 0,
-                })
-                .collect(),
-            error: NativeError::check(topic.err).err().map(|error| error.code),
-        });
+        let topics = array(metadata.topics, metadata.topic_cnt)
+            .iter()
+            .map(|topic| TopicMetadata {
+                name: text(topic.topic),
+                partitions: array(topic.partitions, topic.partition_cnt)
+                    .iter()
+                    .map(|partition| PartitionMetadata {
+                        partition: partition.id,
+                        has_leader: partition.leader >= 0,
+                    })
+                    .collect(),
+                error: NativeError::check(topic.err).err().map(|error| error.code),
+            });
         let topics = topics.collect();
         sys::rd_kafka_metadata_destroy(answer);
         Ok(topics)

@@ -30,19 +30,16 @@ impl TopicHandle {
     pub(in super::super) fn new(client: &Arc<NativeClient>, name: &str) -> Result<Self, NativeError> {
         let name = c_text(name)?;
         // SAFETY: the client is alive; no configuration of its own.
-        let pointer =
-            unsafe { sys::rd_kafka_topic_new(client.pointer(), name.as_ptr(), ptr::null_mut()) };
+        let pointer = unsafe { sys::rd_kafka_topic_new(client.pointer(), name.as_ptr(), ptr::null_mut()) };
         let pointer = NonNull::new(pointer).ok_or_else(|| NativeError::of(Code::InvalidTopic))?;
-        Ok(Self { pointer, client: Arc::clone(client) })
+        Ok(Self {
+            pointer,
+            client: Arc::clone(client),
+        })
     }
 
     /// Queues a copy of the record. `number` comes back in its delivery report.
-    pub(in super::super) fn produce(
-        &self,
-        partition: i32,
-        record: &Record,
-        number: usize,
-    ) -> Result<(), Code> {
+    pub(in super::super) fn produce(&self, partition: i32, record: &Record, number: usize) -> Result<(), Code> {
         let (value, value_length) = part(record.value.as_deref());
         let (key, key_length) = part(record.key.as_deref());
         let headers = headers(record);

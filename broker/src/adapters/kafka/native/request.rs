@@ -26,7 +26,10 @@ impl Options {
             let length = message.len();
             let buffer = message.as_mut_ptr();
             sys::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, buffer, length);
-            if matches!(operation, Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS | Operation::RD_KAFKA_ADMIN_OP_DELETETOPICS) {
+            if matches!(
+                operation,
+                Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS | Operation::RD_KAFKA_ADMIN_OP_DELETETOPICS
+            ) {
                 // The controller answers when the change has reached the brokers.
                 sys::rd_kafka_AdminOptions_set_operation_timeout(options, milliseconds, buffer, length);
             }
@@ -92,11 +95,7 @@ pub(in super::super) fn create_topic(
 }
 
 /// Starts to delete a topic.
-pub(in super::super) fn delete_topic(
-    queue: &EventQueue,
-    name: &str,
-    limit: Duration,
-) -> Result<(), NativeError> {
+pub(in super::super) fn delete_topic(queue: &EventQueue, name: &str, limit: Duration) -> Result<(), NativeError> {
     let name = c_text(name)?;
     // SAFETY: the topic is ours and copied by the request.
     unsafe {
@@ -128,7 +127,11 @@ pub(in super::super) fn topic_outcome(event: &Event) -> Result<(), NativeError> 
             let result = *results.add(index);
             NativeError::check(sys::rd_kafka_topic_result_error(result)).map_err(|error| {
                 let message = text(sys::rd_kafka_topic_result_error_string(result));
-                if message.is_empty() { error } else { NativeError::new(error.code, message) }
+                if message.is_empty() {
+                    error
+                } else {
+                    NativeError::new(error.code, message)
+                }
             })?;
         }
     }
@@ -156,10 +159,8 @@ pub(in super::super) fn describe_topics(
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the collection copies the names and is copied by the request.
     unsafe {
-        let topics =
-            sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        let options =
-            Options::new(queue, Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, limit, number);
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        let options = Options::new(queue, Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, limit, number);
         sys::rd_kafka_DescribeTopics(queue.client().pointer(), topics, options.0, queue.pointer());
         sys::rd_kafka_TopicCollection_destroy(topics);
     }
@@ -184,12 +185,18 @@ pub(in super::super) fn described_topics(event: &Event) -> Vec<TopicFacts> {
             sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
             TopicFacts {
                 name: text(sys::rd_kafka_TopicDescription_name(topic)),
-                id: if id.is_null() { String::new() } else { text(sys::rd_kafka_Uuid_base64str(id)) },
+                id: if id.is_null() {
+                    String::new()
+                } else {
+                    text(sys::rd_kafka_Uuid_base64str(id))
+                },
                 partitions: u32::try_from(partitions).unwrap_or(u32::MAX),
                 error: if error.is_null() {
                     None
                 } else {
-                    NativeError::check(sys::rd_kafka_error_code(error)).err().map(|error| error.code)
+                    NativeError::check(sys::rd_kafka_error_code(error))
+                        .err()
+                        .map(|error| error.code)
                 },
             }
         };
@@ -308,11 +315,7 @@ pub(in super::super) fn listed_groups(event: &Event) -> Result<Vec<String>, Nati
 }
 
 /// Starts to ask for all committed offsets of a group.
-pub(in super::super) fn group_offsets(
-    queue: &EventQueue,
-    group: &str,
-    limit: Duration,
-) -> Result<(), NativeError> {
+pub(in super::super) fn group_offsets(queue: &EventQueue, group: &str, limit: Duration) -> Result<(), NativeError> {
     let group = c_text(group)?;
     // SAFETY: the request copies what it is given.
     unsafe {
@@ -336,9 +339,7 @@ pub(in super::super) struct CommittedOffset {
 }
 
 /// The committed offsets of a result.
-pub(in super::super) fn listed_group_offsets(
-    event: &Event,
-) -> Result<Vec<CommittedOffset>, NativeError> {
+pub(in super::super) fn listed_group_offsets(event: &Event) -> Result<Vec<CommittedOffset>, NativeError> {
     let mut count = 0;
     let mut found = Vec::new();
     // SAFETY: the results live as long as the event; texts are copied.

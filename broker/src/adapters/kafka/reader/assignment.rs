@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::super::error::{Fault, fault_of};
-use super::super::native::request::{self, OffsetOf};
 use super::super::native::list::NO_OFFSET;
+use super::super::native::metadata;
+use super::super::native::request::{self, OffsetOf, TopicFacts};
 use super::super::native::{Code, Event, EventQueue, NativeError, PartitionList, group};
 use super::member::Member;
 use super::start::{Extent, Start, start_of};
@@ -61,7 +62,10 @@ impl Member {
                         tracing::error!(%partition, %error, "a partition has no queue");
                     }
                 }
-                self.pending = Some(Pending { partitions, retry_at: self.now() });
+                self.pending = Some(Pending {
+                    partitions,
+                    retry_at: self.now(),
+                });
             }
             Some(Code::RevokePartitions) => self.give_up(partitions),
             code => {
@@ -80,9 +84,14 @@ impl Member {
             return;
         }
         match self.standings(&pending.partitions) {
-            Ok(standings) => self.begin(standings),
+            Ok(standings) => {
+                if self.is_same(&pending.partitions) {
+                    self.begin(standings);
+                }
+            }
             Err(error) => {
-                self.shared.stopped_reading(&format!("where the group stands is not known: {error}"));
+                self.shared
+                    .stopped_reading(&format!("where the group stands is not known: {error}"));
                 let retry_at = self.now() + RETRY_AFTER;
                 self.pending = Some(Pending { retry_at, ..pending });
             }
@@ -101,7 +110,10 @@ impl Member {
             if let Some(code) = element.error {
                 return Err(NativeError::of(code));
             }
-            let (Some(partition), Ok(next)) = (partition_of(element.topic, element.partition), u64::try_from(element.offset)) else {
+            let (Some(partition), Ok(next)) = (
+                partition_of(element.topic, element.partition),
+                u64::try_from(element.offset),
+            ) else {
                 continue; // nothing is committed
             };
             let text = String::from_utf8_lossy(element.metadata);
@@ -123,6 +135,47 @@ impl Member {
         partitions.iter().map(standing).collect()
     }
 
+    /// Whether the partitions are of the cluster and the topics that they were of
+    /// before; ends the reader if not. What cannot be told now is taken as the same.
+    pub(super) fn is_same(&self, partitions: &[TopicPartition]) -> bool {
+        let mut names: Vec<&str> = partitions.iter().map(|partition| partition.topic.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let facts = match self.topic_facts(&names) {
+            Ok(facts) => facts,
+            Err(error) => {
+                tracing::debug!(%error, "the ids of topics are not known");
+                Vec::new()
+            }
+        };
+        let cluster = metadata::cluster_id(&self.client, Duration::ZERO);
+        let broken = {
+            let identities = &mut self.shared.lock().identities;
+            let cluster = cluster.map_or(Ok(()), |id| identities.see_cluster(id));
+            facts
+                .iter()
+                .filter(|fact| fact.error.is_none())
+                .fold(cluster, |same, fact| {
+                    let Ok(topic) = TopicName::new(&fact.name) else {
+                        return same;
+                    };
+                    same.and(identities.see_topic(&topic, &fact.id))
+                })
+        };
+        broken
+            .map_err(|message| self.shared.fail(ReadErrorKind::ContinuityBroken, message))
+            .is_ok()
+    }
+
+    fn topic_facts(&self, names: &[&str]) -> Result<Vec<TopicFacts>, NativeError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let queue = EventQueue::own(&self.client).ok_or_else(|| NativeError::of(Code::Fail))?;
+        request::describe_topics(&queue, names, ASK_LIMIT, 0)?;
+        Ok(request::described_topics(&request::wait(&queue, ASK_LIMIT)?))
+    }
+
     /// What partitions hold, from their leaders.
     pub(super) fn extents(
         &self,
@@ -137,7 +190,13 @@ impl Member {
             for listed in listed {
                 let offset = listed.offset.map_err(NativeError::of)?;
                 if let Ok(topic) = TopicName::new(&listed.topic) {
-                    offsets.insert(TopicPartition { topic, partition: listed.partition }, offset);
+                    offsets.insert(
+                        TopicPartition {
+                            topic,
+                            partition: listed.partition,
+                        },
+                        offset,
+                    );
                 }
             }
             Ok(offsets)
@@ -152,15 +211,23 @@ impl Member {
 
     /// Begins to read at where the group stands.
     fn begin(&mut self, standings: Vec<Standing>) {
-        let options = &self.shared.options;
+        let (start, policy) = (self.shared.options.start, self.shared.options.missing_position);
         let mut gaps = Vec::new();
         let mut assigned = Vec::with_capacity(standings.len());
-        for Standing { partition, committed, extent } in standings {
-            let start = start_of(committed, extent, options.start, options.missing_position);
-            let (frontier, is_new) = match start {
+        for Standing {
+            partition,
+            committed,
+            extent,
+        } in standings
+        {
+            let (frontier, is_new) = match start_of(committed, extent, start, policy) {
                 Start::New(frontier) => (frontier, true),
                 Start::At(frontier) => (frontier, false),
-                Start::Beyond { frontier, expected, missing } => {
+                Start::Beyond {
+                    frontier,
+                    expected,
+                    missing,
+                } => {
                     gaps.push(Gap {
                         partition: partition.clone(),
                         expected_position: expected,
@@ -182,7 +249,11 @@ impl Member {
             inner.ledger.set_end(&partition, extent.end);
             let position = inner.ledger.read_position(&partition).unwrap_or(extent.first);
             drop(inner);
-            assigned.push(Assignment { partition, generation, position });
+            assigned.push(Assignment {
+                partition,
+                generation,
+                position,
+            });
         }
         if let Err(error) = self.take(&assigned) {
             tracing::warn!(group = %self.shared.options.group, %error, "an assignment was not taken up");
@@ -193,7 +264,8 @@ impl Member {
             return;
         }
         for assignment in &assigned {
-            self.progress.begin(&assignment.partition, assignment.position, self.now());
+            self.progress
+                .begin(&assignment.partition, assignment.position, self.now());
         }
         self.shared.reads();
         if !assigned.is_empty() {
@@ -204,13 +276,19 @@ impl Member {
     }
 
     /// Has librdkafka fetch; an assignment of nothing is to be answered as well.
-    fn take(&self, assigned: &[Assignment]) -> Result<(), NativeError> {
+    fn take(&mut self, assigned: &[Assignment]) -> Result<(), NativeError> {
         let mut list = PartitionList::new();
         for assignment in assigned {
             let offset = i64::try_from(assignment.position).unwrap_or(i64::MAX);
-            list.add(assignment.partition.topic.as_str(), assignment.partition.partition, offset)?;
+            list.add(
+                assignment.partition.topic.as_str(),
+                assignment.partition.partition,
+                offset,
+            )?;
         }
-        group::take(&self.client, &list)
+        group::take(&self.client, &list)?;
+        self.resume_all(assigned.iter().map(|assignment| &assignment.partition));
+        Ok(())
     }
 
     pub(super) fn tell_gap(&self, gap: Gap) {
@@ -236,7 +314,8 @@ impl Member {
         let lost = group::is_lost(&self.client);
         let last = self.end_claims(&partitions);
         if lost {
-            self.shared.stopped_reading("the session was lost: others have the partitions");
+            self.shared
+                .stopped_reading("the session was lost: others have the partitions");
         } else {
             let limit = LAST_COMMIT_LIMIT.min(self.shared.options.session_timeout / 3);
             self.commit_last(last, self.now() + limit);
@@ -244,8 +323,7 @@ impl Member {
         if let Some(pending) = &mut self.pending {
             pending.partitions.retain(|partition| !partitions.contains(partition));
         }
-        let given_up = list_at(&partitions, |_| NO_OFFSET)
-            .and_then(|list| group::give_up(&self.client, &list));
+        let given_up = list_at(&partitions, |_| NO_OFFSET).and_then(|list| group::give_up(&self.client, &list));
         if let Err(error) = given_up {
             tracing::warn!(group = %self.shared.options.group, %error, "partitions were not given up");
         }
@@ -281,7 +359,9 @@ impl Member {
             if self.now() >= deadline {
                 return Err("the group was not left in time: it notices when the session ends".to_owned());
             }
-            let Some(event) = self.control.poll(Duration::from_millis(20)) else { continue };
+            let Some(event) = self.control.poll(Duration::from_millis(20)) else {
+                continue;
+            };
             if event.error_code() == Some(Code::RevokePartitions) {
                 let _ = group::give_up(&self.client, &event.partitions());
             } else if event.error_code() == Some(Code::AssignPartitions) {
@@ -289,7 +369,11 @@ impl Member {
             }
         }
         left?;
-        if committed { Ok(()) } else { Err("what was settled last could not be committed in time".to_owned()) }
+        if committed {
+            Ok(())
+        } else {
+            Err("what was settled last could not be committed in time".to_owned())
+        }
     }
 
     /// A fault of one partition.
@@ -315,9 +399,14 @@ pub(super) fn list_at(
 }
 
 fn partition_of(topic: &str, partition: i32) -> Option<TopicPartition> {
-    Some(TopicPartition { topic: TopicName::new(topic).ok()?, partition: u32::try_from(partition).ok()? })
+    Some(TopicPartition {
+        topic: TopicName::new(topic).ok()?,
+        partition: u32::try_from(partition).ok()?,
+    })
 }
 
 fn partitions_of(list: &PartitionList) -> Vec<TopicPartition> {
-    list.elements().filter_map(|element| partition_of(element.topic, element.partition)).collect()
+    list.elements()
+        .filter_map(|element| partition_of(element.topic, element.partition))
+        .collect()
 }

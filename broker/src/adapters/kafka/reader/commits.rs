@@ -2,21 +2,34 @@
 //! of the reader's options or when asked, with what is settled beyond it as
 //! metadata.
 //!
+//! A partition whose metadata is nearly full is paused until there is place again,
+//! for what is settled and cannot be told comes again after a restart.
+//!
 //! What holds: what was not confirmed stays to be committed; a commit that was
 //! asked for counts as made only when all that was settled before is confirmed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::error::{Fault, fault_of};
+use super::super::native::list::NO_OFFSET;
 use super::super::native::{Code, Event, EventQueue, NativeClient, NativeError, PartitionList, group};
+use super::assignment::list_at;
 use super::member::Member;
 use crate::ledger::PendingCommit;
-use crate::metadata::{MAX_METADATA_CHARACTERS, encode};
+use crate::metadata::{Encoded, MAX_METADATA_CHARACTERS, encode};
+use crate::name::TopicPartition;
 use crate::read::ReaderOptions;
 
 /// A commit without an answer for so long counts as failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// How full the metadata of a partition may be while more is read of it.
+const PAUSE_ABOVE: f64 = 0.75;
+
+/// How full it may be when reading begins again.
+const RESUME_BELOW: f64 = 0.5;
 
 /// Before a failed commit is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -29,6 +42,8 @@ pub(super) struct Commits {
     numbers: usize,
     /// Fewer than Kafka's default where a broker allows less.
     max_metadata_characters: usize,
+    /// Partitions whose metadata is nearly full.
+    paused: HashSet<TopicPartition>,
 }
 
 struct OnItsWay {
@@ -49,22 +64,59 @@ impl Commits {
             next_at: None,
             numbers: 0,
             max_metadata_characters: MAX_METADATA_CHARACTERS,
+            paused: HashSet::new(),
         })
     }
 
-    fn list(&self, client: &NativeClient, pending: &[PendingCommit]) -> Result<PartitionList, NativeError> {
+    /// Partitions that are not read for want of place in their metadata.
+    pub(super) fn paused(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.paused.iter()
+    }
+
+    fn list(&mut self, client: &NativeClient, pending: &[PendingCommit]) -> Result<PartitionList, NativeError> {
         let mut list = PartitionList::new();
         for commit in pending {
-            let text = encode(&commit.frontier, self.max_metadata_characters).text;
+            let Encoded { text, fill_ratio, .. } = encode(&commit.frontier, self.max_metadata_characters);
+            self.pause_or_resume(client, &commit.partition, fill_ratio)?;
             let offset = i64::try_from(commit.frontier.next()).unwrap_or(i64::MAX);
             let partition = &commit.partition;
             list.add_with_metadata(client, partition.topic.as_str(), partition.partition, offset, &text)?;
         }
         Ok(list)
     }
+
+    fn pause_or_resume(
+        &mut self,
+        client: &NativeClient,
+        partition: &TopicPartition,
+        fill_ratio: f64,
+    ) -> Result<(), NativeError> {
+        let one = || list_at(std::slice::from_ref(partition), |_| NO_OFFSET);
+        if fill_ratio > PAUSE_ABOVE {
+            if self.paused.insert(partition.clone()) {
+                tracing::warn!(%partition, "a record that is not settled holds so many others back that no more are read");
+                group::pause(client, &one()?)?;
+            }
+        } else if fill_ratio < RESUME_BELOW && self.paused.remove(partition) {
+            tracing::info!(%partition, "a partition is read again");
+            group::resume(client, &one()?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Member {
+    /// Has those of the partitions read that were paused under an earlier assignment.
+    pub(super) fn resume_all<'a>(&mut self, partitions: impl Iterator<Item = &'a TopicPartition>) {
+        for partition in partitions {
+            if self.commits.paused.contains(partition)
+                && let Err(error) = self.commits.pause_or_resume(&self.client, partition, 0.0)
+            {
+                tracing::warn!(%partition, %error, "a partition was not resumed");
+            }
+        }
+    }
+
     /// When there may be something to commit.
     pub(super) fn next_commit_at(&self) -> Option<Instant> {
         let waits = self.commits.on_its_way.is_none() && self.shared.lock().ledger.is_dirty();
@@ -82,7 +134,8 @@ impl Member {
                 return;
             }
             self.commits.on_its_way = None;
-            self.shared.stopped_reading("the group's coordinator does not answer a commit");
+            self.shared
+                .stopped_reading("the group's coordinator does not answer a commit");
         }
         let (asked, made, pending) = {
             let inner = self.shared.lock();
@@ -118,13 +171,24 @@ impl Member {
             .list(&self.client, &pending)
             .and_then(|list| group::commit(&self.commits.queue, &list, number));
         match sent {
-            Ok(()) => self.commits.on_its_way = Some(OnItsWay { number, pending, asked, since: now }),
+            Ok(()) => {
+                self.commits.on_its_way = Some(OnItsWay {
+                    number,
+                    pending,
+                    asked,
+                    since: now,
+                })
+            }
             Err(error) => self.commit_failed(&error),
         }
     }
 
     fn take_commit(&mut self, event: &Event) {
-        let Some(commit) = self.commits.on_its_way.take_if(|commit| commit.number == event.number()) else {
+        let Some(commit) = self
+            .commits
+            .on_its_way
+            .take_if(|commit| commit.number == event.number())
+        else {
             return; // the answer to one that was given up
         };
         let mut failed = event.error().err();

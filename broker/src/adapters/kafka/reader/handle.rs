@@ -8,27 +8,24 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use super::super::cluster::Cluster;
 use super::member::Member;
 use super::shared::{Shared, Wish};
-use super::super::cluster::Cluster;
 use crate::error::{ReadError, ReadErrorKind, SettleError};
 use crate::ledger::Ledger;
-use crate::read::{
-    Claim, PartitionPosition, ReadEvent, Reader, ReaderOptions, ReaderState, Settler,
-};
+use crate::read::{Claim, PartitionPosition, ReadEvent, Reader, ReaderOptions, ReaderState, Settler};
 
 /// After a close was to be over, how long its thread may take to say so.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Joins a group; the broker need not be there.
-pub(in super::super) fn open(
-    cluster: &Arc<Cluster>,
-    options: ReaderOptions,
-) -> Result<Box<dyn Reader>, ReadError> {
+pub(in super::super) fn open(cluster: &Arc<Cluster>, options: ReaderOptions) -> Result<Box<dyn Reader>, ReadError> {
     check(&options)?;
     let shared = Arc::new(Shared::new(Arc::clone(cluster), options));
     Member::start(&shared)?;
-    Ok(Box::new(KafkaReader { settler: Arc::new(KafkaSettler { shared }) }))
+    Ok(Box::new(KafkaReader {
+        settler: Arc::new(KafkaSettler { shared }),
+    }))
 }
 
 fn check(options: &ReaderOptions) -> Result<(), ReadError> {
@@ -105,11 +102,7 @@ impl Drop for KafkaReader {
 }
 
 /// Waits until `look` sees something, or until `deadline`.
-async fn wait_until<T>(
-    shared: &Shared,
-    deadline: Instant,
-    look: impl Fn(&Shared) -> Option<T>,
-) -> Option<T> {
+async fn wait_until<T>(shared: &Shared, deadline: Instant, look: impl Fn(&Shared) -> Option<T>) -> Option<T> {
     loop {
         let finished = shared.finished.notified();
         tokio::pin!(finished);
@@ -124,10 +117,7 @@ async fn wait_until<T>(
 }
 
 impl KafkaSettler {
-    fn with_ledger(
-        &self,
-        change: impl FnOnce(&mut Ledger) -> Result<(), SettleError>,
-    ) -> Result<(), SettleError> {
+    fn with_ledger(&self, change: impl FnOnce(&mut Ledger) -> Result<(), SettleError>) -> Result<(), SettleError> {
         let options = &self.shared.options;
         let mut inner = self.shared.lock();
         if inner.left.is_some() || inner.wish != Wish::Read {
@@ -174,7 +164,10 @@ impl Settler for KafkaSettler {
         shared.wake_member();
         let made = |shared: &Shared| (shared.lock().commits_made >= asked).then_some(());
         wait_until(shared, deadline, made).await.ok_or_else(|| {
-            let message = format!("group {} could not commit in time; it goes on trying", shared.options.group);
+            let message = format!(
+                "group {} could not commit in time; it goes on trying",
+                shared.options.group
+            );
             ReadError::new(ReadErrorKind::Internal, message)
         })
     }

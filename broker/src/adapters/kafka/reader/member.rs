@@ -64,18 +64,19 @@ impl Member {
         let (report, reported) = mpsc::sync_channel(1);
         let internal = |message: String| ReadError::new(ReadErrorKind::Internal, message);
         let thread_shared = Arc::clone(shared);
-        let spawned = thread::Builder::new().name("kafka-reader".to_owned()).spawn(move || {
-            match Member::join(&thread_shared) {
-                Ok(member) => {
-                    let _ = report.send(Ok(()));
-                    drop(report);
-                    member.run();
-                }
-                Err(error) => {
-                    let _ = report.send(Err(error));
-                }
-            }
-        });
+        let spawned =
+            thread::Builder::new()
+                .name("kafka-reader".to_owned())
+                .spawn(move || match Member::join(&thread_shared) {
+                    Ok(member) => {
+                        let _ = report.send(Ok(()));
+                        drop(report);
+                        member.run();
+                    }
+                    Err(error) => {
+                        let _ = report.send(Err(error));
+                    }
+                });
         let spawned = spawned.map_err(|error| internal(format!("no thread for a reader: {error}")))?;
         shared.set_member(spawned.thread().clone());
         match reported.recv() {
@@ -143,7 +144,8 @@ impl Member {
             Wish::Read => {}
         }
         if self.shared.cluster.health.is_closed() {
-            self.shared.fail(ReadErrorKind::Closed, "this broker was closed".to_owned());
+            self.shared
+                .fail(ReadErrorKind::Closed, "this broker was closed".to_owned());
             self.end_failed();
             return Next::End;
         }
@@ -167,7 +169,10 @@ impl Member {
     fn idle(&self) -> Duration {
         let retry = self.pending.as_ref().map(Pending::retry_at);
         let next = retry.into_iter().chain(self.next_commit_at()).min();
-        next.map_or(IDLE, |at| at.saturating_duration_since(self.now()).clamp(Duration::from_millis(1), IDLE))
+        next.map_or(IDLE, |at| {
+            at.saturating_duration_since(self.now())
+                .clamp(Duration::from_millis(1), IDLE)
+        })
     }
 
     /// An operator is needed: the partitions go to others, who will say the same.
@@ -190,7 +195,9 @@ impl Member {
 
     /// A fault of the member as a whole; librdkafka goes on by itself.
     fn take_fault(&mut self, event: &Event) {
-        let Some(Fetched::Fault { partition, error }) = Fetched::fault(event) else { return };
+        let Some(Fetched::Fault { partition, error }) = Fetched::fault(event) else {
+            return;
+        };
         if let Some(partition) = partition {
             self.take_partition_fault(&partition, &error);
             return;
@@ -216,8 +223,12 @@ impl Member {
         let options = &self.shared.options;
         let (mut records, mut bytes) = {
             let mut inner = self.shared.lock();
-            let records = options.max_unsettled_records.saturating_sub(inner.ledger.unsettled_records());
-            let bytes = options.max_unsettled_bytes.saturating_sub(inner.ledger.unsettled_bytes());
+            let records = options
+                .max_unsettled_records
+                .saturating_sub(inner.ledger.unsettled_records());
+            let bytes = options
+                .max_unsettled_bytes
+                .saturating_sub(inner.ledger.unsettled_bytes());
             inner.full = records == 0 || bytes == 0;
             (records.min(FETCH_STEP), bytes)
         };
@@ -226,7 +237,9 @@ impl Member {
             && bytes > 0
             && let Some(mut event) = self.fetched.poll(Duration::ZERO)
         {
-            let Some(fetched) = event.fetched(&mut self.names) else { continue };
+            let Some(fetched) = event.fetched(&mut self.names) else {
+                continue;
+            };
             if let Fetched::Record { record, .. } = &fetched {
                 records -= 1;
                 bytes = bytes.saturating_sub(record.size_bytes());
@@ -244,7 +257,11 @@ impl Member {
         let mut inner = self.shared.lock();
         for fetched in fetched {
             match fetched {
-                Fetched::Record { partition, position, record } => {
+                Fetched::Record {
+                    partition,
+                    position,
+                    record,
+                } => {
                     if let Observed::Claimed(record) = inner.ledger.observe(&partition, position, record) {
                         claimed.push(record);
                     }
@@ -294,7 +311,9 @@ impl Member {
                 let old = std::mem::replace(self, member);
                 self.progress.rebuilds = old.progress.rebuilds + 1;
             }
-            Err(error) => self.shared.fail(ReadErrorKind::Internal, format!("librdkafka refuses a reader: {error}")),
+            Err(error) => self
+                .shared
+                .fail(ReadErrorKind::Internal, format!("librdkafka refuses a reader: {error}")),
         }
     }
 }

@@ -5,12 +5,14 @@
 //! - [`member`]: the thread: takes events, fetches, commits, leaves.
 //! - [`assignment`]: taking partitions up where the group stands, and giving them up.
 //! - [`start`]: where to begin, and what to do when the position is gone; pure.
+//! - [`identity`]: whether it is still the same cluster and topic; pure.
 //! - [`commits`]: making the frontier durable.
 //! - [`progress`]: partitions that have records and give none.
 
 mod assignment;
 mod commits;
 mod handle;
+mod identity;
 mod member;
 mod progress;
 mod shared;

@@ -18,6 +18,9 @@ use crate::read::{Assignment, Gap, ReadEvent};
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Between two looks at whether cluster and topics are the same.
+const IDENTIFY_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Without progress for so long, a partition is sought anew.
 const SEEK_AFTER: Duration = Duration::from_secs(10);
 
@@ -35,6 +38,7 @@ pub(super) struct Progress {
     partitions: HashMap<TopicPartition, Mark>,
     broken: HashSet<TopicPartition>,
     look_at: Option<Instant>,
+    identify_at: Option<Instant>,
     retry_at: Option<Instant>,
     /// Clients that were opened anew.
     pub(super) rebuilds: u64,
@@ -49,7 +53,14 @@ struct Mark {
 
 impl Progress {
     pub(super) fn begin(&mut self, partition: &TopicPartition, position: u64, now: Instant) {
-        self.partitions.insert(partition.clone(), Mark { position, since: now, sought: false });
+        self.partitions.insert(
+            partition.clone(),
+            Mark {
+                position,
+                since: now,
+                sought: false,
+            },
+        );
         self.broken.remove(partition);
     }
 
@@ -66,14 +77,27 @@ impl Progress {
     fn standing(&mut self, positions: &[(TopicPartition, u64)], now: Instant) -> Vec<TopicPartition> {
         let mut standing = Vec::new();
         for (partition, position) in positions {
-            let Some(mark) = self.partitions.get_mut(partition) else { continue };
+            let Some(mark) = self.partitions.get_mut(partition) else {
+                continue;
+            };
             if mark.position != *position {
-                *mark = Mark { position: *position, since: now, sought: false };
+                *mark = Mark {
+                    position: *position,
+                    since: now,
+                    sought: false,
+                };
             } else if now.duration_since(mark.since) >= SEEK_AFTER {
                 standing.push(partition.clone());
             }
         }
         standing
+    }
+
+    /// Nothing is expected of a partition.
+    fn excuse_one(&mut self, partition: &TopicPartition, now: Instant) {
+        if let Some(mark) = self.partitions.get_mut(partition) {
+            mark.since = now;
+        }
     }
 
     /// Nothing is expected of any partition.
@@ -102,12 +126,27 @@ impl Member {
         let (full, positions) = {
             let inner = self.shared.lock();
             let assigned = inner.ledger.assignments().into_iter();
-            (inner.full, assigned.map(|assigned| (assigned.partition, assigned.position)).collect::<Vec<_>>())
+            (
+                inner.full,
+                assigned
+                    .map(|assigned| (assigned.partition, assigned.position))
+                    .collect::<Vec<_>>(),
+            )
         };
         if full || !self.shared.cluster.health.is_available() {
             self.progress.excuse(now);
             return;
         }
+        if self.progress.identify_at.is_none_or(|at| at <= now) && !positions.is_empty() {
+            self.progress.identify_at = Some(now + IDENTIFY_INTERVAL);
+            let partitions: Vec<_> = positions.iter().map(|(partition, _)| partition.clone()).collect();
+            if !self.is_same(&partitions) {
+                return;
+            }
+        }
+        self.commits
+            .paused()
+            .for_each(|partition| self.progress.excuse_one(partition, now));
         let standing = self.progress.standing(&positions, now);
         if !standing.is_empty() {
             self.look_at_standing(&standing, now);
@@ -119,14 +158,19 @@ impl Member {
         let mut seek = Vec::new();
         for partition in standing {
             let Some(extent) = extents.get(partition) else { continue };
-            let Some(mark) = self.progress.partitions.get_mut(partition) else { continue };
+            let Some(mark) = self.progress.partitions.get_mut(partition) else {
+                continue;
+            };
             self.shared.lock().ledger.set_end(partition, extent.end);
             if extent.end == mark.position {
                 mark.since = now; // nothing to read
             } else if extent.end < mark.position {
                 self.progress.mark_broken(partition); // the log was cut
             } else if now.duration_since(mark.since) >= REBUILD_AFTER {
-                let reason = format!("{partition} has records up to {} and gives none after {}", extent.end, mark.position);
+                let reason = format!(
+                    "{partition} has records up to {} and gives none after {}",
+                    extent.end, mark.position
+                );
                 self.rebuild(&reason);
                 return;
             } else if !mark.sought {
@@ -155,8 +199,13 @@ impl Member {
         let Some(position) = self.shared.lock().ledger.read_position(partition) else {
             return Ok(());
         };
+        if !self.is_same(std::slice::from_ref(partition)) {
+            return Ok(());
+        }
         let extents = self.extents(std::slice::from_ref(partition))?;
-        let Some(extent) = extents.get(partition).copied() else { return Ok(()) };
+        let Some(extent) = extents.get(partition).copied() else {
+            return Ok(());
+        };
         let options = &self.shared.options;
         let at = Some(Frontier::new(position));
         match start_of(at, extent, options.start, options.missing_position) {
@@ -165,7 +214,11 @@ impl Member {
                 self.refuse(partition, expected, missing, extent);
                 Ok(())
             }
-            Start::Beyond { frontier, expected, missing } => {
+            Start::Beyond {
+                frontier,
+                expected,
+                missing,
+            } => {
                 let resumed = frontier.next();
                 self.seek(partition, resumed)?;
                 if resumed >= position {
@@ -195,7 +248,11 @@ impl Member {
         inner.ledger.require_commit(partition);
         drop(inner);
         self.shared.tell(ReadEvent::Revoked(vec![partition.clone()]));
-        let assignment = Assignment { partition: partition.clone(), generation, position };
+        let assignment = Assignment {
+            partition: partition.clone(),
+            generation,
+            position,
+        };
         self.shared.tell(ReadEvent::Assigned(vec![assignment]));
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::super::cluster::Cluster;
 use super::super::health::wall_time;
+use super::identity::Identities;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::ledger::Ledger;
 use crate::name::TopicPartition;
@@ -46,6 +47,8 @@ pub(super) struct Inner {
     /// Commits that were asked for, and the last of them that was made.
     pub(super) commits_asked: u64,
     pub(super) commits_made: u64,
+    /// The cluster and the topics as they were first seen; one entry a topic.
+    pub(super) identities: Identities,
     /// How leaving went, when it is over.
     pub(super) left: Option<Result<(), String>>,
 }
@@ -75,6 +78,7 @@ impl Shared {
                 full: false,
                 commits_asked: 0,
                 commits_made: 0,
+                identities: Identities::default(),
                 left: None,
             }),
             happened: Notify::new(),
@@ -188,6 +192,7 @@ impl Inner {
                 records.retain(|record| record.claim.partition != *partition);
             }
         }
-        self.outbox.retain(|event| !matches!(event, ReadEvent::Records(records) if records.is_empty()));
+        self.outbox
+            .retain(|event| !matches!(event, ReadEvent::Records(records) if records.is_empty()));
     }
 }

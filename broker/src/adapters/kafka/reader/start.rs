@@ -22,7 +22,11 @@ pub(super) enum Start {
     /// Where it stands.
     At(Frontier),
     /// Records are missing and the policy is to go on.
-    Beyond { frontier: Frontier, expected: u64, missing: u64 },
+    Beyond {
+        frontier: Frontier,
+        expected: u64,
+        missing: u64,
+    },
     /// Records are missing and the policy is to fail.
     Refused { expected: u64, missing: u64 },
 }
@@ -61,8 +65,16 @@ pub(super) fn start_of(
     } else {
         Frontier::new(resumed)
     };
-    let missing = if resumed > expected { resumed - expected } else { missing };
-    Start::Beyond { frontier, expected, missing }
+    let missing = if resumed > expected {
+        resumed - expected
+    } else {
+        missing
+    };
+    Start::Beyond {
+        frontier,
+        expected,
+        missing,
+    }
 }
 
 #[cfg(test)]
@@ -98,8 +110,20 @@ mod tests {
     #[test]
     fn missing_records_are_counted_whatever_the_policy() {
         use MissingPositionPolicy as Policy;
-        assert_eq!(at(4, Policy::Fail), Start::Refused { expected: 4, missing: 6 });
-        assert_eq!(at(23, Policy::Fail), Start::Refused { expected: 23, missing: 3 });
+        assert_eq!(
+            at(4, Policy::Fail),
+            Start::Refused {
+                expected: 4,
+                missing: 6
+            }
+        );
+        assert_eq!(
+            at(23, Policy::Fail),
+            Start::Refused {
+                expected: 23,
+                missing: 3
+            }
+        );
         let beyond = |frontier, expected, missing| Start::Beyond {
             frontier: Frontier::new(frontier),
             expected,
