@@ -29,6 +29,28 @@ impl BrokerKind {
             BrokerKind::Kafka => "kafka",
         }
     }
+
+    /// What every broker of this kind can do.
+    pub const fn capabilities(self) -> Capabilities {
+        Capabilities {
+            partitions: true,
+            replay: true,
+            ordered: true,
+            native_redelivery: false,
+            transactions: match self {
+                BrokerKind::Embedded => false,
+                BrokerKind::Kafka => true,
+            },
+        }
+    }
+
+    /// What a confirmed append to a broker of this kind means.
+    pub const fn durability(self) -> Durability {
+        match self {
+            BrokerKind::Embedded => Durability::Fsynced,
+            BrokerKind::Kafka => Durability::InSyncReplicas,
+        }
+    }
 }
 
 /// How durable a confirmed append is; named in every receipt.

@@ -14,16 +14,27 @@
 //! - [`config`]: the process's one file.
 //! - [`brokers`]: the region's brokers by name.
 //! - [`fault`]: the one table of fault codes and what they become on the wire.
-//! - [`metrics`]: every metric of this crate.
+//! - [`metrics`]: the metrics of publishing.
 //! - [`server`]: listeners and connections of both ports.
-//! - [`app`]: the composition root, start to shutdown.
+//! - `assembly`: everything put together; [`app`]: start to shutdown.
 
+pub mod admin;
+pub mod admission;
+pub mod app;
+mod assembly;
 pub mod brokers;
 pub mod config;
 pub mod dispatch;
 pub mod fault;
+pub mod ingress;
+pub mod metrics;
+pub mod publishing;
+pub mod routing;
+pub mod server;
 pub mod settlement;
 pub mod subscription;
 
+pub use app::{Environment, Gateway, RunningGateway, StartError};
 pub use brokers::Brokers;
+pub use config::GatewayConfig;
 pub use fault::{FaultCode, Refusal};

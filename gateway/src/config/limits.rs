@@ -79,21 +79,67 @@ impl Limits {
         };
         let mib = MIB as usize;
         let event = EventLimits {
-            max_event_bytes: size("max_event_bytes", default.event.max_event_bytes, 1024..=16 * mib, faults),
+            max_event_bytes: size(
+                "max_event_bytes",
+                default.event.max_event_bytes,
+                1024..=16 * mib,
+                faults,
+            ),
             max_attributes: size("max_attributes", default.event.max_attributes, 8..=56, faults),
-            max_attribute_bytes: size("max_attribute_bytes", default.event.max_attribute_bytes, 64..=mib, faults),
+            max_attribute_bytes: size(
+                "max_attribute_bytes",
+                default.event.max_attribute_bytes,
+                64..=mib,
+                faults,
+            ),
         };
         let limits = Self {
             max_batch_events: size("max_batch_events", default.max_batch_events, 1..=65_536, faults),
             max_batch_bytes: size("max_batch_bytes", default.max_batch_bytes, 1024..=64 * mib, faults),
-            max_requests_in_flight: size("max_requests_in_flight", default.max_requests_in_flight, 1..=1_000_000, faults),
-            max_bytes_in_flight: section.u64_or("max_bytes_in_flight", default.max_bytes_in_flight, MIB..=64 * 1024 * MIB, faults),
-            max_stream_batches_in_flight: size("max_stream_batches_in_flight", default.max_stream_batches_in_flight, 1..=4096, faults),
-            max_stream_bytes_in_flight: size("max_stream_bytes_in_flight", default.max_stream_bytes_in_flight, 1024..=1024 * mib, faults),
-            max_forwards_in_flight: size("max_forwards_in_flight", default.max_forwards_in_flight, 1..=4096, faults),
+            max_requests_in_flight: size(
+                "max_requests_in_flight",
+                default.max_requests_in_flight,
+                1..=1_000_000,
+                faults,
+            ),
+            max_bytes_in_flight: section.u64_or(
+                "max_bytes_in_flight",
+                default.max_bytes_in_flight,
+                MIB..=64 * 1024 * MIB,
+                faults,
+            ),
+            max_stream_batches_in_flight: size(
+                "max_stream_batches_in_flight",
+                default.max_stream_batches_in_flight,
+                1..=4096,
+                faults,
+            ),
+            max_stream_bytes_in_flight: size(
+                "max_stream_bytes_in_flight",
+                default.max_stream_bytes_in_flight,
+                1024..=1024 * mib,
+                faults,
+            ),
+            max_forwards_in_flight: size(
+                "max_forwards_in_flight",
+                default.max_forwards_in_flight,
+                1..=4096,
+                faults,
+            ),
             max_connections: size("max_connections", default.max_connections, 1..=1_000_000, faults),
-            max_streams_per_connection: u32::try_from(section.u64_or("max_streams_per_connection", default.max_streams_per_connection.into(), 1..=10_000, faults)).unwrap_or(default.max_streams_per_connection),
-            publish_deadline: section.seconds_or("publish_deadline_seconds", default.publish_deadline, 0.1..=300.0, faults),
+            max_streams_per_connection: u32::try_from(section.u64_or(
+                "max_streams_per_connection",
+                default.max_streams_per_connection.into(),
+                1..=10_000,
+                faults,
+            ))
+            .unwrap_or(default.max_streams_per_connection),
+            publish_deadline: section.seconds_or(
+                "publish_deadline_seconds",
+                default.publish_deadline,
+                0.1..=300.0,
+                faults,
+            ),
             event,
         };
         limits.check(section, faults);
@@ -104,11 +150,19 @@ impl Limits {
         let batch = self.max_batch_bytes;
         if self.event.max_event_bytes > batch {
             let event = self.event.max_event_bytes;
-            section.fault_at_key("max_event_bytes", faults, format!("an event of {event} bytes fits into no batch; max_batch_bytes is {batch}"));
+            section.fault_at_key(
+                "max_event_bytes",
+                faults,
+                format!("an event of {event} bytes fits into no batch; max_batch_bytes is {batch}"),
+            );
         }
         if batch as u64 > self.max_bytes_in_flight {
             let all = self.max_bytes_in_flight;
-            section.fault_at_key("max_batch_bytes", faults, format!("a batch of {batch} bytes could never be admitted; max_bytes_in_flight is {all}"));
+            section.fault_at_key(
+                "max_batch_bytes",
+                faults,
+                format!("a batch of {batch} bytes could never be admitted; max_bytes_in_flight is {all}"),
+            );
         }
     }
 

@@ -11,6 +11,6 @@ pub mod gateway;
 pub mod limits;
 pub mod sections;
 
-pub use gateway::{CheckReport, GatewayConfig, check};
+pub use gateway::GatewayConfig;
 pub use limits::Limits;
 pub use sections::{Listen, Peer, RulesSource, TopicDefaults};

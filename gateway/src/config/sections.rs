@@ -20,7 +20,10 @@ pub struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { data: "127.0.0.1:7400".to_owned(), admin: "127.0.0.1:7402".to_owned() }
+        Self {
+            data: "127.0.0.1:7400".to_owned(),
+            admin: "127.0.0.1:7402".to_owned(),
+        }
     }
 }
 
@@ -85,7 +88,10 @@ impl Peer {
         let list = section.required("addresses", faults)?;
         let addresses = list.string_list(faults)?;
         if addresses.is_empty() || addresses.len() > MAX_PEER_ADDRESSES {
-            list.fault(faults, format!("1 to {MAX_PEER_ADDRESSES} addresses are needed, such as [\"gateway.eu-west:7400\"]"));
+            list.fault(
+                faults,
+                format!("1 to {MAX_PEER_ADDRESSES} addresses are needed, such as [\"gateway.eu-west:7400\"]"),
+            );
             return None;
         }
         for address in &addresses {
@@ -131,7 +137,11 @@ pub struct TopicDefaults {
 
 impl Default for TopicDefaults {
     fn default() -> Self {
-        Self { create: true, partitions: 8, replication_factor: None }
+        Self {
+            create: true,
+            partitions: 8,
+            replication_factor: None,
+        }
     }
 }
 
@@ -163,5 +173,7 @@ fn check_address(address: &str) -> Result<(), String> {
     if valid {
         return Ok(());
     }
-    Err(format!("{address:?} is not host:port; write one such as 127.0.0.1:7400 or [::1]:7400"))
+    Err(format!(
+        "{address:?} is not host:port; write one such as 127.0.0.1:7400 or [::1]:7400"
+    ))
 }

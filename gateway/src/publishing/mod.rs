@@ -7,7 +7,7 @@
 //! - [`pipeline`]: the batch: prepare each, append by broker, forward by region.
 //! - [`part`]: the share of a batch that one broker or region answers for.
 //! - [`forward`]: the share of another region, in order.
-//! - [`peer`]: the channels to one other region's gateways.
+//! - [`peer`]: the connections to other regions' gateways.
 //! - [`reindex`]: another gateway's refusals in terms of our batch.
 
 pub mod forward;
@@ -20,8 +20,9 @@ pub mod receipt;
 pub mod reindex;
 pub mod source;
 
+pub use forward::Lane;
 pub use outcome::{EventResult, Outcome, Results};
 pub use part::{InFlight, Part};
 pub use peer::Peers;
-pub use pipeline::{Lane, Publishing};
+pub use pipeline::{Publishing, PublishingParts};
 pub use source::Source;

@@ -101,8 +101,12 @@ impl Results {
     pub fn encode_indexed(&self, field: u32, buffer: &mut impl BufMut) {
         for each in &self.results {
             encode_key(field, WireType::LengthDelimited, buffer);
-            let index_len = if each.index == 0 { 0 } else { 1 + encoded_len_varint(each.index.into()) };
-            let mut begin = |result_len: usize, buffer: &mut dyn BufMut| {
+            let index_len = if each.index == 0 {
+                0
+            } else {
+                1 + encoded_len_varint(each.index.into())
+            };
+            let begin = |result_len: usize, buffer: &mut dyn BufMut| {
                 let mut buffer = buffer;
                 encode_varint((index_len + delimited_len(RESULT, result_len)) as u64, &mut buffer);
                 if each.index != 0 {
@@ -150,10 +154,16 @@ mod tests {
 
     fn results() -> Results {
         let template = |topic| ReceiptTemplate::new("us-east", "main", topic, Durability::Fsynced, "r", 1);
-        let stored = |template, position| Outcome::Stored { template, position: Position { partition: 2, position } };
+        let stored = |template, position| Outcome::Stored {
+            template,
+            position: Position { partition: 2, position },
+        };
         let refusal = || Box::new(Refusal::new(FaultCode::NoRoute, "no rule"));
         let peer = proto::PublishResult {
-            outcome: Some(proto::publish_result::Outcome::Receipt(proto::Receipt { region: "eu-west".to_owned(), ..Default::default() })),
+            outcome: Some(proto::publish_result::Outcome::Receipt(proto::Receipt {
+                region: "eu-west".to_owned(),
+                ..Default::default()
+            })),
         };
         let outcomes = [
             stored(0, 9),
@@ -162,8 +172,13 @@ mod tests {
             Outcome::Unknown(refusal()),
             Outcome::Peer(Box::new(peer)),
         ];
-        let results = (0..).zip(outcomes).map(|(index, outcome)| EventResult { index, outcome });
-        Results { templates: Arc::new(vec![template("a"), template("b")]), results: results.collect() }
+        let results = (0..)
+            .zip(outcomes)
+            .map(|(index, outcome)| EventResult { index, outcome });
+        Results {
+            templates: Arc::new(vec![template("a"), template("b")]),
+            results: results.collect(),
+        }
     }
 
     fn kinds(results: &[proto::PublishResult]) -> Vec<String> {
@@ -176,7 +191,13 @@ mod tests {
         results.iter().map(kind).collect()
     }
 
-    const EXPECTED: [&str; 5] = ["us-east/a/9", "refusal no rule", "us-east/b/70000", "unknown no rule", "eu-west//0"];
+    const EXPECTED: [&str; 5] = [
+        "us-east/a/9",
+        "refusal no rule",
+        "us-east/b/70000",
+        "unknown no rule",
+        "eu-west//0",
+    ];
 
     #[test]
     fn plain_results_decode_as_the_contract_says() {

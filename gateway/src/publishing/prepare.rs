@@ -73,7 +73,13 @@ struct Choice {
 impl<'a> Preparation<'a> {
     /// A batch from `source` under `table`, at `now_ms` since the Unix epoch;
     /// `bindings` are those of the brokers.
-    pub fn new(table: &'a RouteTable, bindings: &'a [Binding], source: &'a Source, limits: &EventLimits, now_ms: i64) -> Self {
+    pub fn new(
+        table: &'a RouteTable,
+        bindings: &'a [Binding],
+        source: &'a Source,
+        limits: &EventLimits,
+        now_ms: i64,
+    ) -> Self {
         let mut limits = limits.clone();
         if matches!(source, Source::Peer { .. }) {
             limits.max_event_bytes += STAMP_BYTES;
@@ -110,7 +116,11 @@ impl<'a> Preparation<'a> {
         match choice.local {
             Some((broker_index, template)) => {
                 let record = self.bind(&event, choice.rule_index, broker_index, origin);
-                Ok(Prepared::Local { broker_index, template, record })
+                Ok(Prepared::Local {
+                    broker_index,
+                    template,
+                    record,
+                })
             }
             None => self.stamp(&event, choice.rule_index, origin),
         }
@@ -132,7 +142,11 @@ impl<'a> Preparation<'a> {
             Target::Local { broker_index } => Some((broker_index, self.template(route.rule_index, broker_index))),
             Target::Peer { .. } => None,
         };
-        let choice = Choice { rule_index: route.rule_index, local, count: self.count_of(route.rule_index) };
+        let choice = Choice {
+            rule_index: route.rule_index,
+            local,
+            count: self.count_of(route.rule_index),
+        };
         if self.remembered.len() < MAX_REMEMBERED {
             self.remembered.push(Remembered {
                 region: region.map(Box::from),
@@ -175,9 +189,9 @@ impl<'a> Preparation<'a> {
         };
         let region = event.text_attribute(ORIGIN_REGION).unwrap_or(first.as_str());
         let recorded = match event.attribute(RECORDED_TIME) {
-            Some(AttributeValue::Timestamp { seconds, nanos }) => {
-                seconds.saturating_mul(1000).saturating_add(i64::from(nanos / 1_000_000))
-            }
+            Some(AttributeValue::Timestamp { seconds, nanos }) => seconds
+                .saturating_mul(1000)
+                .saturating_add(i64::from(nanos / 1_000_000)),
             _ => self.now_ms,
         };
         (region, recorded)

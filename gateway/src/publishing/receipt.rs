@@ -36,7 +36,9 @@ impl ReceiptTemplate {
             rule: rule.to_owned(),
             rules_revision: revision,
         };
-        Self { encoded: receipt.encode_to_vec().into() }
+        Self {
+            encoded: receipt.encode_to_vec().into(),
+        }
     }
 
     /// How many bytes the receipt has.
@@ -75,7 +77,10 @@ mod tests {
             assert_eq!(bytes.len(), template.encoded_len(at));
             let receipt = proto::Receipt::decode(&bytes[..]).unwrap();
             assert_eq!((receipt.partition, receipt.position), (partition, position));
-            assert_eq!((receipt.region.as_str(), receipt.topic.as_str(), receipt.rules_revision), ("us-east", "orders", 3));
+            assert_eq!(
+                (receipt.region.as_str(), receipt.topic.as_str(), receipt.rules_revision),
+                ("us-east", "orders", 3)
+            );
             assert_eq!(receipt.durability(), proto::Durability::Fsynced);
         }
     }

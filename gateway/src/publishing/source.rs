@@ -47,11 +47,14 @@ impl Source {
         }
         let regions = forwarded_by.iter().map(|name| {
             context.peers.get(name.as_str()).cloned().ok_or_else(|| {
-                let message = format!("forwarded_by names {name:?}, which is no peer of {own}; publishers leave it empty");
+                let message =
+                    format!("forwarded_by names {name:?}, which is no peer of {own}; publishers leave it empty");
                 Refusal::new(FaultCode::ForwardedByUnknown, message.clone()).with_field("forwarded_by", message)
             })
         });
-        Ok(Self::Peer { forwarded_by: regions.collect::<Result<_, _>>()? })
+        Ok(Self::Peer {
+            forwarded_by: regions.collect::<Result<_, _>>()?,
+        })
     }
 
     /// What events of this source may carry.
@@ -99,7 +102,10 @@ mod tests {
         assert_eq!(read(&["mars"]).unwrap_err().code(), FaultCode::ForwardedByUnknown);
         let refusal = read(&["us-east", "eu-west"]).unwrap_err();
         assert_eq!(refusal.code(), FaultCode::ForwardLoop);
-        assert!(refusal.message().contains("came to us-east through us-east, eu-west"), "{refusal}");
+        assert!(
+            refusal.message().contains("came to us-east through us-east, eu-west"),
+            "{refusal}"
+        );
         assert_eq!(read(&["eu-west"; 5]).unwrap_err().code(), FaultCode::ForwardLoop);
     }
 }

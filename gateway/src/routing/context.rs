@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use meridian_broker::{BrokerName, Capabilities, Durability, RegionName};
+use meridian_broker::{BrokerConfig, BrokerName, Capabilities, Durability, RegionName};
 
 use crate::brokers::Brokers;
 
@@ -50,6 +50,29 @@ impl RuleContext {
             peers: peers.into_iter().collect(),
             brokers: facts.collect(),
             default_broker: default_broker.unwrap_or_default(), // Brokers::new has checked that it is there
+        }
+    }
+
+    /// The same from configuration alone, for checking rules without a broker.
+    pub fn of_config(
+        region: &RegionName,
+        peers: impl IntoIterator<Item = RegionName>,
+        brokers: &[BrokerConfig],
+        default_broker: &BrokerName,
+    ) -> Self {
+        let facts = |config: &BrokerConfig| BrokerFacts {
+            name: config.name.clone(),
+            capabilities: config.kind.kind().capabilities(),
+            durability: config.kind.kind().durability(),
+        };
+        let mut brokers: Vec<BrokerFacts> = brokers.iter().map(facts).collect();
+        brokers.sort_by(|one, other| one.name.cmp(&other.name));
+        let default = brokers.iter().position(|broker| broker.name == *default_broker);
+        Self {
+            region: region.clone(),
+            peers: peers.into_iter().collect(),
+            brokers,
+            default_broker: default.unwrap_or_default(), // the configuration has checked that it is there
         }
     }
 

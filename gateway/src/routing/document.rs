@@ -43,10 +43,16 @@ fn read(document: &Document, context: &RuleContext, faults: &mut Faults) -> Opti
     let list = root.required("rules", faults)?;
     let items = list.list(faults)?;
     if items.len() > MAX_RULES {
-        list.fault(faults, format!("{} rules are too many; at most {MAX_RULES} are read", items.len()));
+        list.fault(
+            faults,
+            format!("{} rules are too many; at most {MAX_RULES} are read", items.len()),
+        );
         return None;
     }
-    let mut reader = RuleReader { context, names: HashMap::new() };
+    let mut reader = RuleReader {
+        context,
+        names: HashMap::new(),
+    };
     let mut rules = Vec::with_capacity(items.len());
     for item in items {
         rules.extend(reader.rule(&item, faults));
@@ -72,7 +78,15 @@ impl RuleReader<'_> {
         let destination = send.and_then(|send| self.destination(&send, faults));
         let (topic, broker, region, key) = destination?;
         let types = types.into_iter().map(|(glob, _)| glob).collect();
-        Some(Rule { name: name?, regions, types, topic, broker, region, key })
+        Some(Rule {
+            name: name?,
+            regions,
+            types,
+            topic,
+            broker,
+            region,
+            key,
+        })
     }
 
     fn name(&mut self, rule: &Mapping<'_>, faults: &mut Faults) -> Option<String> {
@@ -85,7 +99,10 @@ impl RuleReader<'_> {
             return None;
         }
         if let Some(line) = self.names.insert(name.clone(), node.line()) {
-            node.fault(faults, format!("the rule on line {line} is called {name} too; receipts name rules, so names are unique"));
+            node.fault(
+                faults,
+                format!("the rule on line {line} is called {name} too; receipts name rules, so names are unique"),
+            );
         }
         Some(name)
     }
@@ -112,7 +129,9 @@ impl RuleReader<'_> {
         send: &Mapping<'_>,
         faults: &mut Faults,
     ) -> Option<(TopicName, Option<BrokerName>, Option<RegionName>, KeyChoice)> {
-        let topic = send.required("topic", faults).and_then(|node| node.parsed::<TopicName>(faults));
+        let topic = send
+            .required("topic", faults)
+            .and_then(|node| node.parsed::<TopicName>(faults));
         let region = self.region(send, faults);
         let goes_elsewhere = region.as_ref().is_some_and(|region| *region != self.context.region);
         let broker = send.get("broker").and_then(|node| {
@@ -120,7 +139,10 @@ impl RuleReader<'_> {
             // Another region's brokers are that region's to know.
             if !goes_elsewhere && self.context.broker_index(name.as_str()).is_none() {
                 let known = self.context.known_brokers();
-                node.fault(faults, format!("region {} has no broker {name}; known: {known}", self.context.region));
+                node.fault(
+                    faults,
+                    format!("region {} has no broker {name}; known: {known}", self.context.region),
+                );
             }
             Some(name)
         });
@@ -133,7 +155,10 @@ impl RuleReader<'_> {
         let region = node.parsed::<RegionName>(faults)?;
         if !self.context.knows_region(region.as_str()) {
             let known = self.context.known_regions();
-            node.fault(faults, format!("region {region} is neither this one nor among `peers`; known: {known}"));
+            node.fault(
+                faults,
+                format!("region {region} is neither this one nor among `peers`; known: {known}"),
+            );
         }
         Some(region)
     }
@@ -151,18 +176,29 @@ impl RuleReader<'_> {
         let word = node.string(faults)?;
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         if word.is_empty() || word.len() > 20 || !word.bytes().all(plain) {
-            node.fault(faults, "a key is the name of an attribute (a-z and 0-9, 20 at most), or `none`");
+            node.fault(
+                faults,
+                "a key is the name of an attribute (a-z and 0-9, 20 at most), or `none`",
+            );
             return None;
         }
         let key = KeyChoice::from_word(&word);
-        let index = broker.map_or(Some(self.context.default_broker), |name| self.context.broker_index(name.as_str()));
+        let index = broker.map_or(Some(self.context.default_broker), |name| {
+            self.context.broker_index(name.as_str())
+        });
         let facts = index.and_then(|index| self.context.brokers.get(index));
         if let Some(facts) = facts
             && !goes_elsewhere
             && key != KeyChoice::None
             && !(facts.capabilities.partitions && facts.capabilities.ordered)
         {
-            node.fault(faults, format!("broker {} keeps no order by key; leave the key out, or send to another broker", facts.name));
+            node.fault(
+                faults,
+                format!(
+                    "broker {} keeps no order by key; leave the key out, or send to another broker",
+                    facts.name
+                ),
+            );
         }
         Some(key)
     }
@@ -176,10 +212,16 @@ fn patterns<'a>(when: Option<&Mapping<'a>>, key: &str, faults: &mut Faults) -> V
     let nodes = if node.is_list() {
         let items = node.list(faults).unwrap_or_default();
         if items.is_empty() {
-            node.fault(faults, "an empty list matches nothing; leave it out to match everything");
+            node.fault(
+                faults,
+                "an empty list matches nothing; leave it out to match everything",
+            );
         }
         if items.len() > MAX_PATTERNS {
-            node.fault(faults, format!("{} patterns are too many; at most {MAX_PATTERNS}", items.len()));
+            node.fault(
+                faults,
+                format!("{} patterns are too many; at most {MAX_PATTERNS}", items.len()),
+            );
             return Vec::new();
         }
         items

@@ -95,14 +95,28 @@ rules:
         let table = RouteTable::new(2, Arc::from(text), rules, Arc::new(context));
         let event = EventBuilder::new("1", "/s", "payment").build().unwrap();
         let answer = explain(&table, &event).unwrap();
-        let steps: Vec<_> = answer.steps.iter().map(|step| (step.rule.as_str(), step.matched, step.reason.as_str())).collect();
-        assert_eq!(steps, [
-            ("europe", false, "region \"us-east\" does not match eu-*"),
-            ("orders", false, "type \"payment\" does not match order.*, refund"),
-            ("rest", true, "region and type match"),
-        ]);
+        let steps: Vec<_> = answer
+            .steps
+            .iter()
+            .map(|step| (step.rule.as_str(), step.matched, step.reason.as_str()))
+            .collect();
+        assert_eq!(
+            steps,
+            [
+                ("europe", false, "region \"us-east\" does not match eu-*"),
+                ("orders", false, "type \"payment\" does not match order.*, refund"),
+                ("rest", true, "region and type match"),
+            ]
+        );
         let destination = answer.destination.unwrap();
-        assert_eq!((destination.broker.as_str(), destination.topic.as_str(), destination.key.as_str()), ("main", "c", "/s"));
+        assert_eq!(
+            (
+                destination.broker.as_str(),
+                destination.topic.as_str(),
+                destination.key.as_str()
+            ),
+            ("main", "c", "/s")
+        );
         assert!(!destination.forwarded && answer.rule == "rest" && answer.revision == 2);
     }
 }

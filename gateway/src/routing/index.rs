@@ -81,7 +81,9 @@ impl TypeIndex {
     fn first_match(&self, rules: &[Rule], region: &str, type_name: &str, mut best: u32) -> u32 {
         let mut look_at = |file: Option<&Vec<u32>>| {
             let below = file.into_iter().flatten().take_while(|number| **number < best);
-            let found = below.copied().find(|number| rules[*number as usize].matches(region, type_name));
+            let found = below
+                .copied()
+                .find(|number| rules[*number as usize].matches(region, type_name));
             best = found.unwrap_or(best);
         };
         if !self.exact.is_empty() {
@@ -161,7 +163,9 @@ mod tests {
     #[test]
     fn ten_thousand_rules_cost_no_more_than_ten() {
         let rules = |count: usize| -> Vec<Rule> {
-            (0..count).map(|number| rule(&[], &[format!("com.acme.kind{number}.*")])).collect()
+            (0..count)
+                .map(|number| rule(&[], &[format!("com.acme.kind{number}.*")]))
+                .collect()
         };
         let time = |rules: &[Rule]| {
             let index = RuleIndex::new(rules);

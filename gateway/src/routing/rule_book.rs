@@ -50,7 +50,7 @@ pub enum ApplyError {
         current: u64,
     },
     /// The document has faults.
-    #[error("the rules have {} faults:\n{0}", .0.len())]
+    #[error("the rules have faults:\n{0}")]
     Refused(Faults),
     /// The file could not be written.
     #[error("the rules are valid, but {} could not be written: {source}; the old ones stay in force", .path.display())]
@@ -129,11 +129,17 @@ impl RuleBook {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.table.load().revision();
         if expected_revision != 0 && expected_revision != current {
-            return Err(ApplyError::Stale { expected: expected_revision, current });
+            return Err(ApplyError::Stale {
+                expected: expected_revision,
+                current,
+            });
         }
         let rules = self.parse(CALL, text).map_err(ApplyError::Refused)?;
         if let Some(file) = &self.file {
-            file.write(text).map_err(|source| ApplyError::NotSaved { path: file.path().to_owned(), source })?;
+            file.write(text).map_err(|source| ApplyError::NotSaved {
+                path: file.path().to_owned(),
+                source,
+            })?;
         }
         Ok(self.swap(text, rules))
     }
@@ -154,7 +160,9 @@ impl RuleBook {
             return Reload::Unchanged;
         }
         match self.parse(&file.name(), &text) {
-            Ok(rules) => Reload::Applied { revision: self.swap(&text, rules) },
+            Ok(rules) => Reload::Applied {
+                revision: self.swap(&text, rules),
+            },
             Err(faults) => self.refused(faults.to_string()),
         }
     }
@@ -170,7 +178,9 @@ impl RuleBook {
         let count = rules.len();
         let table = RouteTable::new(revision, Arc::from(text), rules, Arc::clone(&self.context));
         self.table.store(Arc::new(table));
-        self.metrics.rules_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
+        self.metrics
+            .rules_revision
+            .set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.metrics.rules.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.in_force.ready();
         self.file_is(Ok(()));
@@ -202,7 +212,10 @@ mod tests {
     fn book(file: Option<RuleFile>) -> (RuleBook, Health) {
         let health = Health::new(SystemClock::shared());
         let metrics = GatewayMetrics::register(&Metrics::new([("region", "us-east")])).unwrap();
-        (RuleBook::new(document::tests::context(), file, metrics, &health), health)
+        (
+            RuleBook::new(document::tests::context(), file, metrics, &health),
+            health,
+        )
     }
 
     fn rules(topic: &str) -> String {
@@ -216,8 +229,16 @@ mod tests {
         assert_eq!(book.apply(&rules("a"), 0).unwrap(), 1);
         assert!(health.is_ready());
         let held = book.current();
-        let error = book.apply("rules: [{ name: all, send: { topic: b, region: mars } }, { name: x }]", 1).unwrap_err();
-        assert!(matches!(&error, ApplyError::Refused(faults) if faults.len() == 2), "{error}");
+        let error = book
+            .apply(
+                "rules: [{ name: all, send: { topic: b, region: mars } }, { name: x }]",
+                1,
+            )
+            .unwrap_err();
+        assert!(
+            matches!(&error, ApplyError::Refused(faults) if faults.len() == 2),
+            "{error}"
+        );
         assert_eq!(book.current().revision(), 1);
         assert_eq!(&**book.current().document(), rules("a"));
         assert_eq!(book.apply(&rules("c"), 1).unwrap(), 2);
@@ -235,7 +256,10 @@ mod tests {
         });
         assert_eq!(outcomes.iter().filter(|won| **won).count(), 1);
         let error = book.apply(&rules("d"), 1).unwrap_err();
-        assert_eq!(error.to_string(), "the rules are at revision 2, not 1: read them again, merge, apply again");
+        assert_eq!(
+            error.to_string(),
+            "the rules are at revision 2, not 1: read them again, merge, apply again"
+        );
     }
 
     #[test]
@@ -248,11 +272,16 @@ mod tests {
         assert_eq!(file.read().unwrap(), rules("a"));
         assert_eq!(book.reload(), Reload::Unchanged);
         std::fs::write(file.path(), "rules: [{}]").unwrap();
-        let Reload::Refused { reason } = book.reload() else { panic!("a bad file was taken") };
+        let Reload::Refused { reason } = book.reload() else {
+            panic!("a bad file was taken")
+        };
         assert!(reason.contains("rules.yaml:1:"), "{reason}");
         assert_eq!(book.current().revision(), 1);
         assert!(health.is_ready(), "the old rules route on");
-        assert!(format!("{health:?}").contains("rules[0].name: is required"), "the fault is shown");
+        assert!(
+            format!("{health:?}").contains("rules[0].name: is required"),
+            "the fault is shown"
+        );
         std::fs::write(file.path(), rules("b")).unwrap();
         assert_eq!(book.reload(), Reload::Applied { revision: 2 });
     }
@@ -262,7 +291,10 @@ mod tests {
         let file = RuleFile::new("/proc/no/rules.yaml");
         let (book, _) = book(Some(file));
         let error = book.apply(&rules("a"), 0).unwrap_err();
-        assert!(error.to_string().contains("/proc/no/rules.yaml could not be written"), "{error}");
+        assert!(
+            error.to_string().contains("/proc/no/rules.yaml could not be written"),
+            "{error}"
+        );
         assert_eq!(book.current().revision(), 0);
     }
 }

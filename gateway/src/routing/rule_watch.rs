@@ -92,11 +92,17 @@ mod tests {
         let within = Duration::from_secs(20);
 
         std::fs::write(&path, rules("b")).unwrap();
-        timeout(within, revision.wait_for(|revision| *revision == 2)).await.unwrap().unwrap();
+        timeout(within, revision.wait_for(|revision| *revision == 2))
+            .await
+            .unwrap()
+            .unwrap();
         let swap = folder.path().join("rules.yaml~");
         std::fs::write(&swap, rules("c")).unwrap();
         std::fs::rename(&swap, &path).unwrap();
-        timeout(within, revision.wait_for(|revision| *revision == 3)).await.unwrap().unwrap();
+        timeout(within, revision.wait_for(|revision| *revision == 3))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(book.current().rules()[0].topic.as_str(), "c");
         token.cancel();
         timeout(within, following).await.unwrap().unwrap();

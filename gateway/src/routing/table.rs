@@ -117,7 +117,11 @@ impl RouteTable {
     /// The topics that rules send to on brokers of this region, without repeats.
     pub fn local_topics(&self) -> std::collections::BTreeSet<(BrokerName, TopicName)> {
         let here = |rule: &Rule| rule.region.as_ref().is_none_or(|region| *region == self.context.region);
-        let local = self.rules.iter().zip(&self.broker_indices).filter(|(rule, _)| here(rule));
+        let local = self
+            .rules
+            .iter()
+            .zip(&self.broker_indices)
+            .filter(|(rule, _)| here(rule));
         local
             .filter_map(|(rule, index)| {
                 let broker = self.context.brokers.get(*index)?;
@@ -140,11 +144,17 @@ impl RouteTable {
         let rule = &self.rules[rule_index];
         let region = rule.region.as_ref().unwrap_or(home);
         let target = if *region == self.context.region {
-            Target::Local { broker_index: self.broker_indices[rule_index] }
+            Target::Local {
+                broker_index: self.broker_indices[rule_index],
+            }
         } else {
             Target::Peer { region }
         };
-        Route { rule_index, rule, target }
+        Route {
+            rule_index,
+            rule,
+            target,
+        }
     }
 
     fn unknown_region(&self, name: &str) -> Refusal {
@@ -188,7 +198,12 @@ rules:
         for (region, type_name, rule, target) in [
             (None, "order.placed", "orders", Target::Local { broker_index: 1 }),
             (Some("us-east"), "x", "fast", Target::Local { broker_index: 0 }),
-            (Some("eu-west"), "order.placed", "orders", Target::Peer { region: &eu_west }),
+            (
+                Some("eu-west"),
+                "order.placed",
+                "orders",
+                Target::Peer { region: &eu_west },
+            ),
             (None, "audit.x", "audit", Target::Peer { region: &eu_west }),
         ] {
             let route = table.route_by(region, type_name).unwrap();
@@ -201,16 +216,26 @@ rules:
         let table = table(RULES);
         let refusal = table.route_by(Some("mars"), "order.placed").unwrap_err();
         assert_eq!(refusal.code(), FaultCode::UnknownRegion);
-        assert_eq!(refusal.message(), "region \"mars\" is not known here; known: us-east, eu-west");
+        assert_eq!(
+            refusal.message(),
+            "region \"mars\" is not known here; known: us-east, eu-west"
+        );
         let refusal = table.route_by(Some("eu-west"), "x").unwrap_err();
         assert_eq!(refusal.code(), FaultCode::NoRoute);
-        assert!(refusal.message().starts_with("no rule of revision 4 matches an event of region eu-west and type \"x\""));
+        assert!(
+            refusal
+                .message()
+                .starts_with("no rule of revision 4 matches an event of region eu-west and type \"x\"")
+        );
     }
 
     #[test]
     fn only_topics_of_this_region_are_local() {
         let topics = table(RULES).local_topics();
-        let names: Vec<String> = topics.iter().map(|(broker, topic)| format!("{broker}/{topic}")).collect();
+        let names: Vec<String> = topics
+            .iter()
+            .map(|(broker, topic)| format!("{broker}/{topic}"))
+            .collect();
         assert_eq!(names, ["fast/fast", "main/orders"]);
     }
 }

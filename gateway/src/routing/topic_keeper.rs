@@ -112,10 +112,14 @@ impl TopicKeeper {
                 faults.insert(fault);
             }
         }
-        self.metrics.topics_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+        self.metrics
+            .topics_missing
+            .set(i64::try_from(missing).unwrap_or(i64::MAX));
         match faults.first() {
             None => self.health.ready(),
-            Some(first) => self.health.not_ready(format!("{missing} topics cannot be made: {first}")),
+            Some(first) => self
+                .health
+                .not_ready(format!("{missing} topics cannot be made: {first}")),
         }
         missing
     }

@@ -79,7 +79,10 @@ rules:
         "rules[3].when.type: an empty list matches nothing; leave it out to match everything",
         "rules[3].send: is required, but is missing",
     ] {
-        assert!(lines.iter().any(|line| line.contains(expected)), "{expected}\nnot in\n{faults}");
+        assert!(
+            lines.iter().any(|line| line.contains(expected)),
+            "{expected}\nnot in\n{faults}"
+        );
     }
     assert_eq!(lines.len(), 14, "{faults}");
 }

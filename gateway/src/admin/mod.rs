@@ -1,0 +1,14 @@
+//! What operators and probes ask of a gateway.
+//!
+//! - [`routing`]: RoutingService: get, validate, apply, explain.
+//! - [`operations`]: OperationsService: topics, groups, sessions, drain.
+//! - [`health`]: `grpc.health.v1` that follows the process's health.
+//! - [`reflection`]: both versions of server reflection.
+
+pub mod health;
+pub mod operations;
+pub mod reflection;
+pub mod routing;
+
+pub use operations::Operations;
+pub use routing::Routing;

@@ -1,0 +1,345 @@
+//! The batch: prepare each event, append by broker, forward by region.
+//!
+//! What holds: a batch is routed under one table; when [`Publishing::begin`]
+//! returns, the batch's place in every broker's order is fixed, so that batches
+//! begun one after the other stay in order; one bad event never fails another;
+//! every event has a result by the deadline.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use meridian_broker::{AppendErrorKind, AppendOutcome, AppendRecord, Appender, Commit, RefusedRecord, Stored};
+use meridian_event::{Binding, EventLimits};
+use meridian_runtime::SharedClock;
+use tokio::time::timeout_at;
+
+use super::forward::{Lane, Share, forward};
+use super::outcome::{EventResult, Outcome};
+use super::part::{InFlight, Part};
+use super::peer::Peers;
+use super::prepare::{Preparation, Prepared};
+use super::source::Source;
+use crate::brokers::Brokers;
+use crate::fault::{FaultCode, Refusal};
+use crate::metrics::GatewayMetrics;
+use crate::routing::{RouteTable, RuleBook, TopicKeeper};
+
+/// Takes batches of every publisher of the gateway.
+pub struct Publishing {
+    book: Arc<RuleBook>,
+    keeper: Arc<TopicKeeper>,
+    peers: Arc<Peers>,
+    brokers: Vec<BrokerEnd>,
+    bindings: Vec<Binding>,
+    limits: EventLimits,
+    clock: SharedClock,
+    metrics: GatewayMetrics,
+}
+
+/// A broker as the pipeline sees it.
+struct BrokerEnd {
+    appender: Arc<dyn Appender>,
+    max_record_bytes: usize,
+}
+
+/// What [`Publishing`] is made of.
+pub struct PublishingParts {
+    /// The rules.
+    pub book: Arc<RuleBook>,
+    /// Makes topics that are missing.
+    pub keeper: Arc<TopicKeeper>,
+    /// The gateways of other regions.
+    pub peers: Arc<Peers>,
+    /// The region's brokers.
+    pub brokers: Brokers,
+    /// What one event may be.
+    pub limits: EventLimits,
+    /// Time.
+    pub clock: SharedClock,
+    /// Counts.
+    pub metrics: GatewayMetrics,
+}
+
+/// The share of one broker, before it is appended.
+#[derive(Default)]
+struct LocalShare {
+    /// Index of each event and its receipt's template.
+    events: Vec<(u32, u32)>,
+    records: Vec<AppendRecord>,
+}
+
+impl Publishing {
+    /// Puts the parts together.
+    pub fn new(parts: PublishingParts) -> Self {
+        let ends = parts.brokers.iter().map(|(_, broker)| BrokerEnd {
+            appender: broker.appender(),
+            max_record_bytes: broker.profile().max_record_bytes,
+        });
+        Self {
+            brokers: ends.collect(),
+            bindings: parts
+                .brokers
+                .iter()
+                .map(|(_, broker)| broker.profile().binding)
+                .collect(),
+            book: parts.book,
+            keeper: parts.keeper,
+            peers: parts.peers,
+            limits: parts.limits,
+            clock: parts.clock,
+            metrics: parts.metrics,
+        }
+    }
+
+    /// The rules in force.
+    pub fn table(&self) -> Arc<RouteTable> {
+        self.book.current()
+    }
+
+    /// Prepares the events and hands them on, in order; waits for room, not for
+    /// durability.
+    pub async fn begin(&self, source: &Source, events: Vec<Bytes>, lane: &mut Lane, deadline: Instant) -> InFlight {
+        let began = self.clock.now();
+        let table = self.table();
+        let mut known = Vec::new();
+        let mut local: Vec<LocalShare> = self.brokers.iter().map(|_| LocalShare::default()).collect();
+        let mut remote: Vec<Share> = Vec::new();
+        let mut preparation = Preparation::new(&table, &self.bindings, source, &self.limits, self.clock.wall_millis());
+        let mut received_bytes = 0;
+        let count = events.len();
+        for (index, event) in (0u32..).zip(events) {
+            received_bytes += event.len() as u64;
+            match preparation.event(event) {
+                Ok(Prepared::Local {
+                    broker_index,
+                    template,
+                    record,
+                }) => {
+                    let share = &mut local[broker_index];
+                    if share.records.is_empty() {
+                        share.records.reserve(count - index as usize);
+                        share.events.reserve(count - index as usize);
+                    }
+                    share.events.push((index, template));
+                    share.records.push(record);
+                }
+                Ok(Prepared::Peer { region, event }) => {
+                    let found = remote.iter().position(|share| share.region == region);
+                    let place = found.unwrap_or_else(|| {
+                        let forwarded_by = source.with_own(&table.context().region);
+                        remote.push(Share {
+                            region,
+                            forwarded_by,
+                            indices: Vec::new(),
+                            events: Vec::new(),
+                        });
+                        remote.len() - 1
+                    });
+                    remote[place].indices.push(index);
+                    remote[place].events.push(event);
+                }
+                Err(refusal) => {
+                    let outcome = Outcome::Refused(Box::new(refusal.at_event(index as usize)));
+                    known.push(EventResult { index, outcome });
+                }
+            }
+        }
+        self.metrics.received_bytes.inc_by(received_bytes);
+        let (templates, rule_counts) = preparation.finish();
+        self.count_rules(&table, &rule_counts);
+        let mut parts: Vec<Part> = Vec::with_capacity(1);
+        for (broker_index, share) in local
+            .into_iter()
+            .enumerate()
+            .filter(|(_, share)| !share.records.is_empty())
+        {
+            parts.extend(self.append(broker_index, share, &mut known, began, deadline).await);
+        }
+        for share in remote {
+            parts.push(self.forward(share, lane, began, deadline));
+        }
+        self.count(&known);
+        InFlight {
+            templates: Arc::new(templates),
+            known,
+            parts,
+        }
+    }
+
+    /// Appends a broker's share; what it does not take joins `known`.
+    async fn append(
+        &self,
+        broker_index: usize,
+        share: LocalShare,
+        known: &mut Vec<EventResult>,
+        began: Instant,
+        deadline: Instant,
+    ) -> Option<Part> {
+        let LocalShare { mut events, records } = share;
+        let end = &self.brokers[broker_index];
+        let admission = end.appender.admit(records, deadline).await;
+        if !admission.refused.is_empty() {
+            self.refuse(end, &admission.refused, &mut events, known);
+        }
+        if events.is_empty() {
+            return None;
+        }
+        let results = commit_results(admission.commit, events, Arc::clone(&self.keeper), deadline);
+        Some(self.counted(results, began))
+    }
+
+    fn refuse(
+        &self,
+        end: &BrokerEnd,
+        refused: &[RefusedRecord],
+        events: &mut Vec<(u32, u32)>,
+        known: &mut Vec<EventResult>,
+    ) {
+        for refused in refused {
+            let (index, _) = events[refused.index];
+            let mut outcome = failed(&refused.error, index, &self.keeper);
+            if let (AppendErrorKind::RecordTooLarge, Outcome::Refused(refusal)) = (refused.error.kind, &mut outcome) {
+                **refusal = refusal
+                    .as_ref()
+                    .clone()
+                    .with_metadata("maxRecordBytes", end.max_record_bytes.to_string());
+            }
+            known.push(EventResult { index, outcome });
+        }
+        let mut refused = refused.iter().map(|refused| refused.index).peekable();
+        let mut place = 0;
+        events.retain(|_| {
+            let is_refused = refused.next_if_eq(&place).is_some();
+            place += 1;
+            !is_refused
+        });
+    }
+
+    fn forward(&self, share: Share, lane: &mut Lane, began: Instant, deadline: Instant) -> Part {
+        let forwarded = self
+            .metrics
+            .forwarded_events
+            .get_or_create(&[("peer", share.region.to_string())]);
+        forwarded.inc_by(share.events.len() as u64);
+        let turn = lane.turn(&share.region);
+        let results = forward(
+            Arc::clone(&self.peers),
+            share,
+            turn,
+            tokio::time::Instant::from_std(deadline),
+        );
+        self.counted(results, began)
+    }
+
+    /// A part that counts its results once they are there.
+    fn counted(&self, results: impl Future<Output = Vec<EventResult>> + Send + 'static, began: Instant) -> Part {
+        let metrics = self.metrics.clone();
+        let clock = self.clock.clone();
+        Box::pin(async move {
+            let results = results.await;
+            count(&metrics, &results);
+            metrics
+                .publish_seconds
+                .observe(clock.now().saturating_duration_since(began).as_secs_f64());
+            results
+        })
+    }
+
+    fn count(&self, results: &[EventResult]) {
+        count(&self.metrics, results);
+    }
+
+    fn count_rules(&self, table: &RouteTable, counts: &[(usize, u64)]) {
+        for (rule_index, events) in counts.iter().filter(|(_, events)| *events > 0) {
+            let label = [("rule", table.rules()[*rule_index].name.clone())];
+            self.metrics.routed_events.get_or_create(&label).inc_by(*events);
+        }
+    }
+}
+
+/// The results of a commit, or unknown for all of it once the deadline is over.
+async fn commit_results(
+    commit: Commit,
+    events: Vec<(u32, u32)>,
+    keeper: Arc<TopicKeeper>,
+    deadline: Instant,
+) -> Vec<EventResult> {
+    let outcomes: Vec<AppendOutcome> = match timeout_at(deadline.into(), commit).await {
+        Ok(outcomes) => outcomes,
+        Err(_) => {
+            return events
+                .iter()
+                .map(|(index, _)| EventResult {
+                    index: *index,
+                    outcome: unconfirmed(*index),
+                })
+                .collect();
+        }
+    };
+    let result = |((index, template), outcome): ((u32, u32), AppendOutcome)| EventResult {
+        index,
+        outcome: match outcome {
+            Ok(position) => Outcome::Stored { template, position },
+            Err(error) => failed(&error, index, &keeper),
+        },
+    };
+    events.into_iter().zip(outcomes).map(result).collect()
+}
+
+fn unconfirmed(index: u32) -> Outcome {
+    let message = "the broker has not confirmed the event in time; it may be stored";
+    let refusal = Refusal::new(FaultCode::PublishDeadlineExceeded, message);
+    Outcome::Unknown(Box::new(refusal.at_event(index as usize)))
+}
+
+/// The outcome of a failed append. A topic of the rules that is not there yet is
+/// on its way, where the gateway makes topics.
+fn failed(error: &meridian_broker::AppendError, index: u32, keeper: &TopicKeeper) -> Outcome {
+    if error.kind == AppendErrorKind::TopicNotFound && error.stored == Stored::No {
+        keeper.missed();
+        if keeper.creates() {
+            let message = format!("{}; the gateway is making it, try again", error.message);
+            let refusal = Refusal::new(FaultCode::TopicNotReady, message);
+            return Outcome::Refused(Box::new(refusal.at_event(index as usize)));
+        }
+    }
+    Outcome::of_failed_append(error, index)
+}
+
+fn count(metrics: &GatewayMetrics, results: &[EventResult]) {
+    use meridian_proto::meridian::publish_result::Outcome as Wire;
+    let (mut stored, mut refused, mut unknown) = (0, 0, 0);
+    for result in results {
+        let fault = match &result.outcome {
+            Outcome::Stored { .. } => {
+                stored += 1;
+                continue;
+            }
+            Outcome::Peer(answer) => {
+                match &answer.outcome {
+                    Some(Wire::Receipt(_)) => stored += 1,
+                    Some(Wire::Refusal(_)) => refused += 1,
+                    _ => unknown += 1,
+                }
+                continue;
+            }
+            Outcome::Refused(refusal) => {
+                refused += 1;
+                refusal
+            }
+            Outcome::Unknown(refusal) => {
+                unknown += 1;
+                refusal
+            }
+        };
+        metrics
+            .faults
+            .get_or_create_owned(&[("code", fault.code().as_str())])
+            .inc();
+    }
+    metrics.stored_events.inc_by(stored);
+    metrics.refused_events.inc_by(refused);
+    metrics.unknown_events.inc_by(unknown);
+}
