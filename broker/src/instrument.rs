@@ -179,3 +179,6 @@ impl Admin for InstrumentedAdmin {
         self.administer("describe_group", self.inner.describe_group(name)).await
     }
 }
+
+#[cfg(test)]
+mod tests;
