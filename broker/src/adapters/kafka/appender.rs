@@ -1,63 +1,32 @@
-//! Appending to a cluster: finds each record's partition, waits for room, and
-//! hands over to the producer of the current session.
+//! Appending to a cluster: waits for room and hands records over to the producer
+//! of the current session. Where each goes is the business of [`placement`](super::placement).
 //!
 //! What holds: the records of one admission go to one session, in order; a
-//! record that is refused was never handed over; the partition of a key is ours
-//! and not librdkafka's, so that it is the one of Kafka's Java client.
+//! record that is refused was never handed over.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 
 use super::cluster::Cluster;
 use super::error::{Fault, fault_of};
 use super::health::Unusable;
 use super::in_flight::{Freed, InFlight};
 use super::native::metadata;
-use super::native::produce::TopicHandle;
 use super::native::{Code, NativeError};
+use super::placement::{Destination, LOOKUP_LIMIT, Placement, Ready, Refusal, refusal};
 use super::room::Room;
 use super::session::Session;
-use crate::append::{Admission, AppendRecord, Appender, Commit, RefusedRecord};
+use crate::append::{Admission, AppendRecord, Appender, Commit};
 use crate::error::{AppendError, AppendErrorKind};
-use crate::name::TopicName;
-use crate::partitioner::{KeylessTurns, partition_for};
-
-/// Records without a key that go to one partition before the next one's turn.
-const KEYLESS_RECORDS_PER_TURN: u32 = 100;
-
-/// Topics that are asked for at once, at most.
-const MAX_LOOKUPS: usize = 4;
-
-/// How long the cluster may take to tell a topic's partitions.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) struct KafkaAppender {
     cluster: Arc<Cluster>,
     room: Arc<Room>,
     session: Arc<RwLock<Arc<Session>>>,
-    turns: Mutex<KeylessTurns>,
-    lookups: Semaphore,
-}
-
-/// A topic of a batch.
-struct Destination {
-    topic: TopicName,
-    found: Result<(u32, Arc<TopicHandle>), Refusal>,
-}
-
-type Refusal = (AppendErrorKind, String);
-
-/// A record that is fit to be handed over.
-struct Ready {
-    index: usize,
-    destination: usize,
-    partition: i32,
-    cost: usize,
-    record: AppendRecord,
+    placement: Placement,
 }
 
 impl KafkaAppender {
@@ -78,14 +47,18 @@ impl KafkaAppender {
             cluster: Arc::clone(cluster),
             room,
             session,
-            turns: Mutex::new(KeylessTurns::new(KEYLESS_RECORDS_PER_TURN, rand::random())),
-            lookups: Semaphore::new(MAX_LOOKUPS),
+            placement: Placement::new(cluster),
         })
+    }
+
+    /// The current session, which may be dead.
+    pub(super) fn current_session(&self) -> Arc<Session> {
+        Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The current session; another one if it died.
     fn session(&self) -> Result<Arc<Session>, Refusal> {
-        let session = Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner));
+        let session = self.current_session();
         if !session.is_dead() {
             return Ok(session);
         }
@@ -103,115 +76,11 @@ impl KafkaAppender {
 
     /// Gives all records until `deadline`, then gives up the rest.
     pub(super) async fn close(&self, deadline: Instant) {
-        let session = Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner));
+        let session = self.current_session();
         session.end();
         if !self.room.emptied(deadline).await {
             session.purge();
         }
-    }
-
-    /// Finds the topics of a batch.
-    async fn destinations(&self, session: &Session, batch: &[AppendRecord], deadline: Instant) -> Vec<Destination> {
-        let mut destinations: Vec<Destination> = Vec::with_capacity(1);
-        for record in batch {
-            if find(&destinations, &record.topic).is_some() {
-                continue;
-            }
-            let count = match self.cluster.known_partitions(&record.topic) {
-                Some(count) => Ok(count),
-                None => self.look_up(&record.topic, deadline).await,
-            };
-            let found = count.and_then(|count| {
-                let handle = session.topic(&record.topic);
-                let handle = handle.map_err(|error| (AppendErrorKind::Internal, error.to_string()))?;
-                Ok((count, handle))
-            });
-            destinations.push(Destination {
-                topic: record.topic.clone(),
-                found,
-            });
-        }
-        destinations
-    }
-
-    async fn look_up(&self, topic: &TopicName, deadline: Instant) -> Result<u32, Refusal> {
-        let late = || {
-            let message = format!("the partitions of topic {topic} were not known in time");
-            (AppendErrorKind::BrokerUnavailable, message)
-        };
-        let asked = async {
-            let _permit = self.lookups.acquire().await.ok()?;
-            let (cluster, topic) = (Arc::clone(&self.cluster), topic.clone());
-            let ask = move || cluster.ask_partitions(&topic, LOOKUP_LIMIT);
-            tokio::task::spawn_blocking(ask).await.ok()
-        };
-        let found = tokio::time::timeout_at(deadline.into(), asked).await.ok().flatten();
-        found.ok_or_else(late)?.map_err(|error| match fault_of(error.code) {
-            Fault::TopicMissing => {
-                let message = format!("topic {topic} is not there: make it with `meridian topics create`");
-                (AppendErrorKind::TopicNotFound, message)
-            }
-            Fault::TimedOut => late(),
-            fault => {
-                let message = format!("the partitions of topic {topic} are not known: {error}");
-                (fault.append_kind(), message)
-            }
-        })
-    }
-
-    /// Parts a batch into what can be handed over and what cannot.
-    fn sort_out(
-        &self,
-        batch: Vec<AppendRecord>,
-        destinations: &[Destination],
-        refused: &mut Vec<RefusedRecord>,
-    ) -> VecDeque<Ready> {
-        let mut ready = VecDeque::with_capacity(batch.len());
-        for (index, record) in batch.into_iter().enumerate() {
-            match self.place(&record, destinations) {
-                Ok((destination, partition)) => {
-                    let cost = self.room.cost(record.record.size_bytes());
-                    ready.push_back(Ready {
-                        index,
-                        destination,
-                        partition,
-                        cost,
-                        record,
-                    });
-                }
-                Err((kind, message)) => refused.push(refusal(index, record, kind, message)),
-            }
-        }
-        ready
-    }
-
-    fn place(&self, record: &AppendRecord, destinations: &[Destination]) -> Result<(usize, i32), Refusal> {
-        let (size, max) = (record.record.size_bytes(), self.cluster.config.max_record_bytes);
-        if size > max {
-            let message = format!("the record has {size} bytes and the broker takes {max} at most");
-            return Err((AppendErrorKind::RecordTooLarge, message));
-        }
-        let missing = || {
-            (
-                AppendErrorKind::TopicNotFound,
-                format!("topic {} is not there", record.topic),
-            )
-        };
-        let destination = find(destinations, &record.topic).ok_or_else(missing)?;
-        let (count, _) = destinations[destination].found.as_ref().map_err(Clone::clone)?;
-        let partition = match (record.partition, &record.record.key) {
-            (Some(partition), _) if partition >= *count => {
-                let message = format!(
-                    "topic {} has {count} partitions, and no partition {partition}",
-                    record.topic
-                );
-                return Err((AppendErrorKind::TopicNotFound, message));
-            }
-            (Some(partition), _) => partition,
-            (None, Some(key)) => partition_for(key, *count),
-            (None, None) => self.turns.lock().unwrap_or_else(PoisonError::into_inner).next(*count),
-        };
-        Ok((destination, i32::try_from(partition).unwrap_or(i32::MAX)))
     }
 
     /// Takes room for the first records; returns how many. None for want of it.
@@ -289,18 +158,6 @@ impl KafkaAppender {
     }
 }
 
-fn find(destinations: &[Destination], topic: &TopicName) -> Option<usize> {
-    destinations.iter().position(|destination| destination.topic == *topic)
-}
-
-fn refusal(index: usize, record: AppendRecord, kind: AppendErrorKind, message: String) -> RefusedRecord {
-    RefusedRecord {
-        index,
-        record,
-        error: AppendError::refused(kind, message),
-    }
-}
-
 fn refuse_all(batch: Vec<AppendRecord>, kind: AppendErrorKind, message: &str) -> Admission {
     let refuse = |(index, record)| refusal(index, record, kind, message.to_owned());
     Admission {
@@ -369,9 +226,11 @@ impl Appender for KafkaAppender {
             Ok(session) => session,
             Err((kind, message)) => return refuse_all(batch, kind, &message),
         };
-        let destinations = self.destinations(&session, &batch, deadline).await;
+        let destinations = self.placement.destinations(&session, &batch, deadline).await;
         let mut refused = Vec::new();
-        let mut ready = self.sort_out(batch, &destinations, &mut refused);
+        let mut ready = self
+            .placement
+            .sort_out(batch, &destinations, |size| self.room.cost(size), &mut refused);
         let handing = Handing::begin(session);
         while !ready.is_empty() {
             let stop = match self.take_room(&ready, deadline).await {

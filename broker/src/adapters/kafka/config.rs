@@ -168,7 +168,12 @@ impl KafkaConfig {
     /// Reads a mapping whose keys are checked to be among [`KafkaConfig::KEYS`]
     /// and the caller's own.
     pub fn read(mapping: &Mapping<'_>, secrets: &SecretSources, faults: &mut Faults) -> Option<Self> {
-        let bootstrap = mapping.required("bootstrap", faults)?.string_list(faults)?;
+        let servers = mapping.required("bootstrap", faults)?;
+        let bootstrap = if servers.is_list() {
+            servers.string_list(faults)?
+        } else {
+            servers.string(faults)?.split(',').map(|server| server.trim().to_owned()).collect()
+        };
         let default = Self::new(bootstrap);
         if default.bootstrap.is_empty() {
             mapping.fault_at_key("bootstrap", faults, "must name at least one `host:port`");
@@ -295,6 +300,7 @@ mod tests {
     #[test]
     fn a_bare_cluster_has_the_defaults() {
         let config = read("bootstrap: ['kafka-1:9092', '[::1]:9092']\n").unwrap();
+        assert_eq!(read("bootstrap: 'kafka-1:9092, [::1]:9092'\n").unwrap(), config);
         assert_eq!(
             config,
             KafkaConfig::new(vec!["kafka-1:9092".into(), "[::1]:9092".into()])

@@ -6,8 +6,8 @@
 //! - [`error`]: its codes, and what they mean at the seam.
 //! - [`broker`]: the parts tied together.
 //! - [`cluster`], [`health`]: one cluster: is it there, how many partitions have topics.
-//! - [`appender`], [`room`], [`session`], [`in_flight`]: admitting records, in the
-//!   order in which a record meets them.
+//! - [`appender`], [`placement`], [`room`], [`session`], [`in_flight`]: admitting
+//!   records, in the order in which a record meets them.
 //! - [`reader`]: a member of a group.
 //! - [`admin`]: topics and groups.
 
@@ -20,10 +20,13 @@ mod error;
 mod health;
 mod in_flight;
 mod native;
+mod placement;
 mod reader;
 mod room;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use broker::connect;
 pub use config::KafkaConfig;

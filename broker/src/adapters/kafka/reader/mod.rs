@@ -4,6 +4,7 @@
 //! - [`shared`]: what the handles and the member's thread share.
 //! - [`member`]: the thread: takes events, fetches, commits, leaves.
 //! - [`assignment`]: taking partitions up where the group stands, and giving them up.
+//! - [`standing`]: what coordinator and leaders say of partitions.
 //! - [`start`]: where to begin, and what to do when the position is gone; pure.
 //! - [`identity`]: whether it is still the same cluster and topic; pure.
 //! - [`commits`]: making the frontier durable.
@@ -16,6 +17,7 @@ mod identity;
 mod member;
 mod progress;
 mod shared;
+mod standing;
 mod start;
 
 pub(super) use handle::open;

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::super::native::{NativeError, group};
-use super::assignment::list_at;
 use super::member::Member;
+use super::standing::list_at;
 use super::start::{Start, start_of};
 use crate::frontier::Frontier;
 use crate::name::TopicPartition;
