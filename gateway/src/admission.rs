@@ -111,18 +111,25 @@ impl Admission {
     fn full_of_requests(&self) -> Refusal {
         self.hit("max_requests_in_flight");
         let max = self.max_requests_in_flight;
-        overloaded("max_requests_in_flight", format!("{max} publish requests are in flight already"))
+        overloaded(
+            "max_requests_in_flight",
+            format!("{max} publish requests are in flight already"),
+        )
     }
 
     fn full_of_bytes(&self) -> Refusal {
         self.hit("max_bytes_in_flight");
         let (in_use, max) = (self.bytes.in_use(), self.bytes.max_bytes());
-        overloaded("max_bytes_in_flight", format!("{in_use} of {max} bytes are in flight already"))
+        overloaded(
+            "max_bytes_in_flight",
+            format!("{in_use} of {max} bytes are in flight already"),
+        )
     }
 
     fn never(&self, size_bytes: u64) -> Refusal {
         let max = self.bytes.max_request_bytes();
-        let message = format!("the batch has {size_bytes} bytes, and {max} may be in flight at most; send smaller batches");
+        let message =
+            format!("the batch has {size_bytes} bytes, and {max} may be in flight at most; send smaller batches");
         Refusal::new(FaultCode::BatchTooLarge, message).with_quota("max_bytes_in_flight", format!("{max} bytes"))
     }
 
@@ -132,8 +139,11 @@ impl Admission {
 }
 
 fn overloaded(limit: &'static str, words: String) -> Refusal {
-    Refusal::new(FaultCode::GatewayOverloaded, format!("{words}; try again after the delay, or publish by stream"))
-        .with_quota(limit, words)
+    Refusal::new(
+        FaultCode::GatewayOverloaded,
+        format!("{words}; try again after the delay, or publish by stream"),
+    )
+    .with_quota(limit, words)
 }
 
 impl Drop for AdmissionPermit {
@@ -151,7 +161,11 @@ mod tests {
 
     fn gate() -> (Admission, GatewayMetrics) {
         let metrics = GatewayMetrics::register(&Metrics::new([("region", "r")])).unwrap();
-        let limits = Limits { max_requests_in_flight: 2, max_bytes_in_flight: 100, ..Limits::default() };
+        let limits = Limits {
+            max_requests_in_flight: 2,
+            max_bytes_in_flight: 100,
+            ..Limits::default()
+        };
         (Admission::new(&limits, metrics.clone()), metrics)
     }
 
@@ -161,16 +175,31 @@ mod tests {
         let first = gate.try_admit(60).unwrap();
         let refusal = gate.try_admit(60).unwrap_err();
         assert_eq!(refusal.code(), FaultCode::GatewayOverloaded);
-        assert!(refusal.message().starts_with("60 of 100 bytes are in flight already"), "{refusal}");
+        assert!(
+            refusal.message().starts_with("60 of 100 bytes are in flight already"),
+            "{refusal}"
+        );
         let second = gate.try_admit(1).unwrap();
         let refusal = gate.try_admit(1).unwrap_err();
-        assert!(refusal.message().starts_with("2 publish requests are in flight"), "{refusal}");
+        assert!(
+            refusal.message().starts_with("2 publish requests are in flight"),
+            "{refusal}"
+        );
         assert_eq!(metrics.requests_in_flight.get(), 2);
         assert_eq!(metrics.bytes_in_flight.get(), 61);
         drop((first, second));
-        assert_eq!((metrics.requests_in_flight.get(), metrics.bytes_in_flight.get()), (0, 0));
+        assert_eq!(
+            (metrics.requests_in_flight.get(), metrics.bytes_in_flight.get()),
+            (0, 0)
+        );
         assert_eq!(gate.try_admit(101).unwrap_err().code(), FaultCode::BatchTooLarge);
-        assert_eq!(metrics.limits_hit.get_or_create(&[("limit", "max_bytes_in_flight")]).get(), 1);
+        assert_eq!(
+            metrics
+                .limits_hit
+                .get_or_create(&[("limit", "max_bytes_in_flight")])
+                .get(),
+            1
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,7 +207,10 @@ mod tests {
         let (gate, _) = gate();
         let held = gate.try_admit(60).unwrap();
         let deadline = tokio::time::Instant::now().into_std() + Duration::from_secs(1);
-        assert_eq!(gate.admit(60, deadline).await.unwrap_err().code(), FaultCode::GatewayOverloaded);
+        assert_eq!(
+            gate.admit(60, deadline).await.unwrap_err().code(),
+            FaultCode::GatewayOverloaded
+        );
         let waiting = tokio::spawn({
             let gate = gate.clone();
             let deadline = tokio::time::Instant::now().into_std() + Duration::from_secs(1);

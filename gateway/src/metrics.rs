@@ -71,18 +71,32 @@ impl GatewayMetrics {
     pub fn register(metrics: &Metrics) -> Result<Self, RegisterError> {
         let registry = metrics.sub_registry("meridian_gateway");
         let events: Family<FixedLabel, Counter> = Family::default();
-        registry.register("published_events", "Events by outcome: stored, refused, unknown", events.clone())?;
+        registry.register(
+            "published_events",
+            "Events by outcome: stored, refused, unknown",
+            events.clone(),
+        )?;
         let outcome = |name| events.get_or_create_owned(&[("outcome", name)]);
         let routed_events = registry.register_bounded(
-            "routed_events", "Events by the rule that routed them",
-            MAX_RULE_LABELS, [("rule", OVERFLOW.to_owned())], Counter::default,
+            "routed_events",
+            "Events by the rule that routed them",
+            MAX_RULE_LABELS,
+            [("rule", OVERFLOW.to_owned())],
+            Counter::default,
         )?;
         let forwarded_events = registry.register_bounded(
-            "forwarded_events", "Events sent to the gateways of other regions",
-            MAX_RULE_LABELS, [("peer", OVERFLOW.to_owned())], Counter::default,
+            "forwarded_events",
+            "Events sent to the gateways of other regions",
+            MAX_RULE_LABELS,
+            [("peer", OVERFLOW.to_owned())],
+            Counter::default,
         )?;
         let publish_seconds = latency_histogram();
-        registry.register("publish_seconds", "From a batch's arrival to the outcome of its last event", publish_seconds.clone())?;
+        registry.register(
+            "publish_seconds",
+            "From a batch's arrival to the outcome of its last event",
+            publish_seconds.clone(),
+        )?;
         Ok(Self {
             stored_events: outcome("stored"),
             refused_events: outcome("refused"),
@@ -91,9 +105,17 @@ impl GatewayMetrics {
             received_bytes: take(&registry, "received_bytes", "Bytes of the events that were taken in")?,
             publish_seconds,
             publish_streams: take(&registry, "publish_streams", "Publish streams open")?,
-            requests_in_flight: take(&registry, "publish_requests_in_flight", "Unary publishes and stream batches in flight")?,
+            requests_in_flight: take(
+                &registry,
+                "publish_requests_in_flight",
+                "Unary publishes and stream batches in flight",
+            )?,
             bytes_in_flight: take(&registry, "publish_in_flight_bytes", "Bytes of events in flight")?,
-            limits_hit: take(&registry, "limits_hit", "How often a limit refused or held up a publisher, by limit")?,
+            limits_hit: take(
+                &registry,
+                "limits_hit",
+                "How often a limit refused or held up a publisher, by limit",
+            )?,
             routed_events,
             rules_revision: take(&registry, "rules_revision", "The revision of the rules in force")?,
             rules: take(&registry, "rules", "Rules in force")?,
@@ -102,7 +124,11 @@ impl GatewayMetrics {
             connections: take(&registry, "connections", "Connections open, by port")?,
             connections_refused: take(&registry, "connections_refused", "Connections ended at once, by reason")?,
             accept_failures: take(&registry, "accept_failures", "Times that the kernel gave no connection")?,
-            topics_missing: take(&registry, "topics_missing", "Topics of the rules that could not be made yet")?,
+            topics_missing: take(
+                &registry,
+                "topics_missing",
+                "Topics of the rules that could not be made yet",
+            )?,
         })
     }
 }

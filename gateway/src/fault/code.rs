@@ -166,7 +166,10 @@ mod tests {
             assert_eq!(FaultCode::from_text(text), Some(*code));
             let inner = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
             assert!(text.len() <= 63 && text.bytes().all(inner), "{text}");
-            assert!(text.as_bytes()[0].is_ascii_uppercase() && !text.ends_with('_'), "{text}");
+            assert!(
+                text.as_bytes()[0].is_ascii_uppercase() && !text.ends_with('_'),
+                "{text}"
+            );
         }
     }
 
@@ -197,7 +200,10 @@ mod tests {
         }
         for line in page.lines().filter_map(|line| line.strip_prefix("| `")) {
             let code = line.split('`').next().unwrap();
-            assert!(FaultCode::from_text(code).is_some(), "docs/errors.md explains {code}, which is gone");
+            assert!(
+                FaultCode::from_text(code).is_some(),
+                "docs/errors.md explains {code}, which is gone"
+            );
         }
     }
 }

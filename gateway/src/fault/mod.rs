@@ -5,8 +5,8 @@
 //! - [`refusal`]: a fault with its words and details, as `google.rpc.Status`.
 
 pub mod code;
-pub mod refusal;
 mod origins;
+pub mod refusal;
 
 pub use code::FaultCode;
 pub use refusal::{ERROR_DOMAIN, Refusal};

@@ -30,9 +30,11 @@ impl From<&Violations> for Refusal {
             0 => first.description.clone(),
             _ => format!("{} (and {others} more)", first.description),
         };
-        violations.iter().fold(Refusal::new(code, message), |refusal, violation| {
-            refusal.with_field(violation.field.clone(), violation.description.clone())
-        })
+        violations
+            .iter()
+            .fold(Refusal::new(code, message), |refusal, violation| {
+                refusal.with_field(violation.field.clone(), violation.description.clone())
+            })
     }
 }
 
@@ -83,14 +85,20 @@ mod tests {
             }
         }
         for kind in ReadErrorKind::ALL {
-            assert!(FaultCode::from_text(kind.code()).is_some(), "{} has no row", kind.code());
+            assert!(
+                FaultCode::from_text(kind.code()).is_some(),
+                "{} has no row",
+                kind.code()
+            );
         }
     }
 
     #[test]
     fn violations_are_all_listed_under_the_code_of_the_first() {
         let event = EventBuilder::new("", "a b", "t").build_unvalidated().unwrap();
-        let violations = event.validate(&EventLimits::default(), ValidationSource::Client).unwrap_err();
+        let violations = event
+            .validate(&EventLimits::default(), ValidationSource::Client)
+            .unwrap_err();
         let refusal = Refusal::from(&violations).at_event(7);
         assert_eq!(refusal.code(), FaultCode::MissingAttribute);
         assert_eq!(
@@ -98,7 +106,13 @@ mod tests {
             "events[7]: id is required and must not be empty; set it on the event (and 1 more)"
         );
         let details = tonic_types::StatusExt::get_error_details(&refusal.to_status());
-        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|each| each.field.clone()).collect();
+        let fields: Vec<_> = details
+            .bad_request()
+            .unwrap()
+            .field_violations
+            .iter()
+            .map(|each| each.field.clone())
+            .collect();
         assert_eq!(fields, ["events[7].id", "events[7].source"]);
     }
 }

@@ -140,9 +140,10 @@ impl Refusal {
         let mut details = ErrorDetails::new();
         details.set_error_info(self.code.as_str(), ERROR_DOMAIN, metadata);
         if !self.fields.is_empty() {
-            let violations = self.fields.iter().map(|(field, description)| {
-                FieldViolation::new(field.clone(), description.clone())
-            });
+            let violations = self
+                .fields
+                .iter()
+                .map(|(field, description)| FieldViolation::new(field.clone(), description.clone()));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         if let Some((kind, name)) = &self.resource {
@@ -196,11 +197,17 @@ mod tests {
         assert_eq!(status.message(), "events[3]: the queue is full");
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("BROKER_OVERLOADED", "meridian"));
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("BROKER_OVERLOADED", "meridian")
+        );
         assert_eq!(info.metadata["eventIndex"], "3");
         let fields = &details.bad_request().unwrap().field_violations;
         assert_eq!(fields[0].field, "events[3].attributes.subject");
-        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(250)));
+        assert_eq!(
+            details.retry_info().unwrap().retry_delay,
+            Some(Duration::from_millis(250))
+        );
         assert_eq!(details.resource_info().unwrap().resource_name, "main");
         assert_eq!(details.quota_failure().unwrap().violations[0].subject, "broker:main");
 
@@ -217,6 +224,15 @@ mod tests {
             refusal = refusal.with_field("id", "x".repeat(5_000));
         }
         assert!(refusal.message().len() <= MAX_MESSAGE_BYTES + 4);
-        assert_eq!(refusal.to_status().get_error_details().bad_request().unwrap().field_violations.len(), 16);
+        assert_eq!(
+            refusal
+                .to_status()
+                .get_error_details()
+                .bad_request()
+                .unwrap()
+                .field_violations
+                .len(),
+            16
+        );
     }
 }

@@ -240,4 +240,4 @@ fn patterns<'a>(when: Option<&Mapping<'a>>, key: &str, faults: &mut Faults) -> V
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
