@@ -80,6 +80,12 @@ impl Ledger {
         Self::default()
     }
 
+    /// Generations from now on are above `generation`: for an adapter whose
+    /// generations rise over all its readers.
+    pub fn raise_generation(&mut self, generation: u64) {
+        self.last_generation = self.last_generation.max(generation);
+    }
+
     /// Takes a partition up at what the broker says is settled, together with
     /// what this reader knows of an earlier assignment. Claims of an assignment
     /// that is still there end. Returns the new generation.

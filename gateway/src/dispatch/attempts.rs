@@ -20,7 +20,11 @@ pub struct AttemptMemory {
 impl AttemptMemory {
     /// An empty memory of at most so many records.
     pub fn new(max_records: usize) -> Self {
-        Self { max_records, failures: HashMap::new(), order: VecDeque::new() }
+        Self {
+            max_records,
+            failures: HashMap::new(),
+            order: VecDeque::new(),
+        }
     }
 
     /// Remembers that deliveries of this record failed so often.
@@ -58,8 +62,15 @@ mod tests {
     use super::*;
 
     fn claim(position: u64, generation: u64) -> Claim {
-        let partition = TopicPartition { topic: "orders".parse().unwrap(), partition: 0 };
-        Claim { partition, generation, position }
+        let partition = TopicPartition {
+            topic: "orders".parse().unwrap(),
+            partition: 0,
+        };
+        Claim {
+            partition,
+            generation,
+            position,
+        }
     }
 
     #[test]

@@ -130,11 +130,13 @@ impl Dispatcher {
     /// Forgets the records of a partition that were read under another generation than `keep`: they come again, here or
     /// elsewhere, and what sessions still say of them is stale. Nothing counts.
     pub fn revoke(&mut self, partition: &TopicPartition, keep: Option<u64>) {
-        let is_gone = |item: &Item| {
-            item.work.claim.partition == *partition && Some(item.work.claim.generation) != keep
-        };
-        let mut gone: Vec<_> =
-            self.items.iter().filter(|(_, item)| is_gone(item)).map(|(id, _)| *id).collect();
+        let is_gone = |item: &Item| item.work.claim.partition == *partition && Some(item.work.claim.generation) != keep;
+        let mut gone: Vec<_> = self
+            .items
+            .iter()
+            .filter(|(_, item)| is_gone(item))
+            .map(|(id, _)| *id)
+            .collect();
         if gone.is_empty() {
             return;
         }
@@ -210,6 +212,11 @@ impl Dispatcher {
         self.sessions.load(id)
     }
 
+    /// Whether a session is there that is handed nothing more because it leaves.
+    pub fn session_drains(&self, id: SessionId) -> bool {
+        self.sessions.drains(id)
+    }
+
     /// All sessions, in no order.
     pub fn session_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.sessions.ids()
@@ -232,7 +239,13 @@ impl Dispatcher {
     ///
     /// # Errors
     /// [`Refusal`] when the delivery is not in flight to this session; nothing has changed then.
-    pub fn settle(&mut self, session: SessionId, delivery_id: u64, word: Word, now: Instant) -> Result<Settled, Refusal> {
+    pub fn settle(
+        &mut self,
+        session: SessionId,
+        delivery_id: u64,
+        word: Word,
+        now: Instant,
+    ) -> Result<Settled, Refusal> {
         let id = match self.sessions.find(session, delivery_id) {
             Ok(id) => id,
             Err(refusal) => {
@@ -271,7 +284,9 @@ impl Dispatcher {
                 continue;
             };
             match item.state {
-                State::InFlight { session, delivery_id, .. } => {
+                State::InFlight {
+                    session, delivery_id, ..
+                } => {
                     self.lapse(session, delivery_id, id, now);
                     lapsed += 1;
                 }
@@ -332,7 +347,11 @@ impl Dispatcher {
         let Some(delivery_id) = self.sessions.hand_over(session, id, item.size) else {
             return;
         };
-        item.state = State::InFlight { session, delivery_id, until };
+        item.state = State::InFlight {
+            session,
+            delivery_id,
+            until,
+        };
         item.avoid = None;
         self.in_flight += 1;
         self.ready.remove(&id);
@@ -344,6 +363,7 @@ impl Dispatcher {
             claim: item.work.claim.clone(),
             attempt: item.failures.saturating_add(1),
             lease_expires_at: until,
+            recorded_ms: item.work.record.timestamp_ms,
         }));
     }
 

@@ -13,7 +13,11 @@ pub(super) enum State {
     /// May be handed over.
     Ready,
     /// With a session, until the lease ends.
-    InFlight { session: SessionId, delivery_id: u64, until: Instant },
+    InFlight {
+        session: SessionId,
+        delivery_id: u64,
+        until: Instant,
+    },
     /// To be delivered again, after a delay.
     Parked { until: Instant },
     /// No session can take it; it waits for one that can.

@@ -54,7 +54,10 @@ impl KeyLocks {
             lock.waiting.push_back(item);
             return false;
         }
-        let lock = Lock { holder: item, waiting: VecDeque::new() };
+        let lock = Lock {
+            holder: item,
+            waiting: VecDeque::new(),
+        };
         self.locks.insert(name.clone(), lock);
         true
     }
@@ -149,7 +152,10 @@ mod tests {
             partition: 0,
         };
         let none = Record::default();
-        let empty = Record { key: Some(Bytes::new()), ..Record::default() };
+        let empty = Record {
+            key: Some(Bytes::new()),
+            ..Record::default()
+        };
         let of = |record| LockName::of(DeliveryOrdering::Key, &partition, record);
         assert_eq!(of(&none), None);
         assert_eq!(of(&empty), Some(LockName::Key(Bytes::new())));

@@ -26,6 +26,5 @@ pub use dispatcher::{DispatchOptions, Dispatcher};
 pub use item::Held;
 pub use sessions::{PassLimits, SessionEnd, SessionLoad, SessionTerms};
 pub use work::{
-    DeadLetterOrder, DeadLetterReason, DeliveryOrdering, Handover, ItemId, Output, Refusal,
-    SessionId, Settled, Work,
+    DeadLetterOrder, DeadLetterReason, DeliveryOrdering, Handover, ItemId, Output, Refusal, SessionId, Settled, Work,
 };

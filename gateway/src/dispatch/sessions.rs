@@ -211,6 +211,10 @@ impl Sessions {
         }
     }
 
+    pub(super) fn drains(&self, id: SessionId) -> bool {
+        self.by_id.get(&id).is_some_and(|session| session.draining)
+    }
+
     pub(super) fn set_writable(&mut self, id: SessionId, writable: bool) {
         if let Some(session) = self.by_id.get_mut(&id) {
             session.writable = writable;
@@ -287,7 +291,11 @@ impl Sessions {
         for id in saving {
             self.rest(id);
         }
-        if self.may_ever_take(size) { Choice::Later } else { Choice::Nobody }
+        if self.may_ever_take(size) {
+            Choice::Later
+        } else {
+            Choice::Nobody
+        }
     }
 
     /// The largest event that a session can take.
@@ -340,7 +348,11 @@ impl Sessions {
         if let Some(item) = session.in_flight.get(&delivery_id) {
             return Ok(*item);
         }
-        Err(if session.lapsed.contains(&delivery_id) { Refusal::Stale } else { Refusal::UnknownDelivery })
+        Err(if session.lapsed.contains(&delivery_id) {
+            Refusal::Stale
+        } else {
+            Refusal::UnknownDelivery
+        })
     }
 
     /// The worker has answered a delivery whose lease had ended: it is at work on it no more.

@@ -32,7 +32,10 @@ impl World {
     fn new(ordering: DeliveryOrdering, seed: u64) -> Self {
         let options = DispatchOptions {
             ordering,
-            pass_limits: PassLimits { max_deliveries: 3, max_bytes: 200 },
+            pass_limits: PassLimits {
+                max_deliveries: 3,
+                max_bytes: 200,
+            },
             max_delivery_bytes: 150,
             max_credit_messages: 8,
             max_credit_bytes: 400,
@@ -71,7 +74,11 @@ impl World {
         for _ in 0..self.random.random_range(1..4) {
             let partition = self.random.random_range(0..2);
             let key = self.random.random_bool(0.8).then(|| self.random.random_range(0..KEYS));
-            let size = if self.random.random_bool(0.05) { 170 } else { self.random.random_range(1..120) };
+            let size = if self.random.random_bool(0.05) {
+                170
+            } else {
+                self.random.random_range(1..120)
+            };
             let is_event = self.random.random_bool(0.97);
             let work = self.model.read(partition, key, size, is_event);
             self.dispatcher.take(work);
@@ -99,7 +106,11 @@ impl World {
 
     fn end_session(&mut self) {
         let Some(id) = self.any_session() else { return };
-        let end = if self.random.random_bool(0.5) { SessionEnd::Broken } else { SessionEnd::Orderly };
+        let end = if self.random.random_bool(0.5) {
+            SessionEnd::Broken
+        } else {
+            SessionEnd::Orderly
+        };
         self.model.close_session(id, end);
         self.dispatcher.close_session(id, end, self.now);
     }
@@ -129,15 +140,21 @@ impl World {
     }
 
     fn settle(&mut self) {
-        let Some((session, delivery_id)) = self.model.any_delivery(&mut self.random) else { return };
+        let Some((session, delivery_id)) = self.model.any_delivery(&mut self.random) else {
+            return;
+        };
         let word = match self.random.random_range(0..10) {
             0..6 => Word::Accept,
             6..8 => Word::Release {
                 delay: Some(Duration::from_secs(self.random.random_range(0..6))),
                 reason: "no luck".to_owned(),
             },
-            8 => Word::Reject { reason: "never".to_owned() },
-            _ => Word::Renew { lease: Some(Duration::from_secs(self.random.random_range(1..20))) },
+            8 => Word::Reject {
+                reason: "never".to_owned(),
+            },
+            _ => Word::Renew {
+                lease: Some(Duration::from_secs(self.random.random_range(1..20))),
+            },
         };
         let answer = self.dispatcher.settle(session, delivery_id, word.clone(), self.now);
         self.model.settled(session, delivery_id, &word, answer, self.now);
@@ -152,14 +169,21 @@ impl World {
         }
         let before = self.dispatcher.held();
         let answer = self.dispatcher.settle(session, delivery_id, Word::Accept, self.now);
-        assert!(matches!(answer, Err(Refusal::Stale | Refusal::UnknownDelivery)), "{answer:?}");
+        assert!(
+            matches!(answer, Err(Refusal::Stale | Refusal::UnknownDelivery)),
+            "{answer:?}"
+        );
         assert_eq!(self.dispatcher.held(), before, "a refused settlement changes nothing");
     }
 
     fn pass_time(&mut self) {
         self.now += Duration::from_millis(self.random.random_range(0..4_000));
         let lapsed = self.dispatcher.expire(self.now);
-        assert_eq!(lapsed, self.model.expire(self.now), "leases end in time, and not before");
+        assert_eq!(
+            lapsed,
+            self.model.expire(self.now),
+            "leases end in time, and not before"
+        );
     }
 
     fn revoke(&mut self) {
@@ -194,13 +218,21 @@ impl World {
                         *given.entry(handover.session).or_default() += 1;
                         self.model.handed_over(&handover, self.now);
                     }
-                    Output::TooLarge { session, size_bytes, limit_bytes, .. } => {
+                    Output::TooLarge {
+                        session,
+                        size_bytes,
+                        limit_bytes,
+                        ..
+                    } => {
                         assert!(size_bytes > limit_bytes);
                         self.model.assert_may_be_told(session);
                     }
                 }
             }
-            assert!(given.values().all(|count| *count <= 3), "more in one pass than allowed: {given:?}");
+            assert!(
+                given.values().all(|count| *count <= 3),
+                "more in one pass than allowed: {given:?}"
+            );
             if !more {
                 break;
             }
@@ -234,7 +266,8 @@ impl World {
             self.dispatch();
             while let Some((session, delivery_id)) = self.model.any_delivery(&mut self.random) {
                 let answer = self.dispatcher.settle(session, delivery_id, Word::Accept, self.now);
-                self.model.settled(session, delivery_id, &Word::Accept, answer, self.now);
+                self.model
+                    .settled(session, delivery_id, &Word::Accept, answer, self.now);
             }
         }
         self.model.assert_all_ended();

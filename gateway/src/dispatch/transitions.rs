@@ -63,7 +63,11 @@ impl Dispatcher {
             State::Ready => {
                 self.ready.remove(&id);
             }
-            State::InFlight { session, delivery_id, until } => {
+            State::InFlight {
+                session,
+                delivery_id,
+                until,
+            } => {
                 self.deadlines.clear(until, id);
                 self.in_flight -= 1;
                 self.sessions.lapse(session, delivery_id, size);
@@ -170,7 +174,10 @@ impl Dispatcher {
     }
 
     fn again_or_dead_letter(&mut self, id: ItemId, now: Instant, delay: Duration) -> Settled {
-        let exhausted = self.items.get(&id).is_some_and(|item| item.failures >= item.max_attempts);
+        let exhausted = self
+            .items
+            .get(&id)
+            .is_some_and(|item| item.failures >= item.max_attempts);
         if exhausted {
             self.dead_letter(id, DeadLetterReason::MaxAttempts);
             return Settled::DeadLettered;

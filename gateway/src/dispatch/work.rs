@@ -91,6 +91,8 @@ pub struct Handover {
     pub attempt: u32,
     /// When the lease ends.
     pub lease_expires_at: Instant,
+    /// The record's timestamp, in milliseconds since the Unix epoch.
+    pub recorded_ms: i64,
 }
 
 /// Why a record goes to the dead-letter topic: closed, so that it can label metrics.

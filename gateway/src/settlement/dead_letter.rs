@@ -39,7 +39,10 @@ pub struct DeadLetterTopicPatternError {
 impl Default for DeadLetterTopicPattern {
     /// `{topic}.dead-letters`.
     fn default() -> Self {
-        Self { before: String::new(), after: ".dead-letters".to_owned() }
+        Self {
+            before: String::new(),
+            after: ".dead-letters".to_owned(),
+        }
     }
 }
 
@@ -57,7 +60,10 @@ impl FromStr for DeadLetterTopicPattern {
     type Err = DeadLetterTopicPatternError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |fault: &str| DeadLetterTopicPatternError { text: text.to_owned(), fault: fault.to_owned() };
+        let refuse = |fault: &str| DeadLetterTopicPatternError {
+            text: text.to_owned(),
+            fault: fault.to_owned(),
+        };
         let Some((before, after)) = text.split_once(PLACEHOLDER) else {
             return Err(refuse("it does not hold {topic}, so all topics would share one"));
         };
@@ -67,7 +73,10 @@ impl FromStr for DeadLetterTopicPattern {
         if before.is_empty() && after.is_empty() {
             return Err(refuse("a topic cannot be its own dead-letter topic"));
         }
-        let pattern = Self { before: before.to_owned(), after: after.to_owned() };
+        let pattern = Self {
+            before: before.to_owned(),
+            after: after.to_owned(),
+        };
         match TopicName::new(&format!("{before}t{after}")) {
             Ok(_) => Ok(pattern),
             Err(error) => Err(refuse(error.fault)),
@@ -86,7 +95,10 @@ pub(super) fn dead_letter_record(order: &DeadLetterOrder, group: &GroupName, wal
     let is_foreign = |header: &&Header| !header.name.starts_with(HEADER_PREFIX);
     let mut headers: Vec<Header> = order.record.headers.iter().filter(is_foreign).cloned().collect();
     let mut add = |name: &str, value: String| {
-        headers.push(Header::new(ByteString::from(format!("{HEADER_PREFIX}{name}")), Bytes::from(value)));
+        headers.push(Header::new(
+            ByteString::from(format!("{HEADER_PREFIX}{name}")),
+            Bytes::from(value),
+        ));
     };
     let partition = &order.claim.partition;
     add("topic", partition.topic.to_string());
@@ -114,7 +126,11 @@ fn cut(error: &str) -> &str {
 
 fn rfc3339(wall_millis: i64) -> String {
     let nanos = i32::try_from(wall_millis.rem_euclid(1_000) * 1_000_000).unwrap_or(0);
-    prost_types::Timestamp { seconds: wall_millis.div_euclid(1_000), nanos }.to_string()
+    prost_types::Timestamp {
+        seconds: wall_millis.div_euclid(1_000),
+        nanos,
+    }
+    .to_string()
 }
 
 #[cfg(test)]
@@ -125,16 +141,26 @@ pub(super) mod tests {
     use crate::dispatch::{DeadLetterReason, ItemId};
 
     pub(in crate::settlement) fn order(item: u64, value: &'static [u8]) -> DeadLetterOrder {
-        let partition = TopicPartition { topic: "orders".parse().unwrap(), partition: 3 };
+        let partition = TopicPartition {
+            topic: "orders".parse().unwrap(),
+            partition: 3,
+        };
         let record = Record {
             key: Some(Bytes::from_static(b"k")),
-            headers: vec![Header::new("ce_id", "1"), Header::new("meridian-dead-letter-reason", "OLD")],
+            headers: vec![
+                Header::new("ce_id", "1"),
+                Header::new("meridian-dead-letter-reason", "OLD"),
+            ],
             value: Some(Bytes::from_static(value)),
             timestamp_ms: 12,
         };
         DeadLetterOrder {
             item: ItemId(item),
-            claim: Claim { partition, generation: 1, position: 40 + item },
+            claim: Claim {
+                partition,
+                generation: 1,
+                position: 40 + item,
+            },
             record,
             reason: DeadLetterReason::MaxAttempts,
             attempts: 5,
@@ -146,7 +172,11 @@ pub(super) mod tests {
     #[test]
     fn a_pattern_names_another_topic_and_says_what_is_wrong() {
         let topic = "orders".parse().unwrap();
-        let name = |pattern: &str| pattern.parse::<DeadLetterTopicPattern>().map(|pattern| pattern.topic_of(&topic));
+        let name = |pattern: &str| {
+            pattern
+                .parse::<DeadLetterTopicPattern>()
+                .map(|pattern| pattern.topic_of(&topic))
+        };
         assert_eq!(name("dlq.{topic}.v1").unwrap().unwrap().as_str(), "dlq.orders.v1");
         assert_eq!(DeadLetterTopicPattern::default().to_string(), "{topic}.dead-letters");
         for (bad, fault) in [
@@ -166,15 +196,36 @@ pub(super) mod tests {
     fn a_dead_letter_is_the_record_with_our_headers_once() {
         let order = order(2, b"v");
         let record = dead_letter_record(&order, &"billing".parse().unwrap(), 1_700_000_000_250);
-        assert_eq!((&record.key, &record.value, record.timestamp_ms), (&order.record.key, &order.record.value, 12));
+        assert_eq!(
+            (&record.key, &record.value, record.timestamp_ms),
+            (&order.record.key, &order.record.value, 12)
+        );
         let header = |name: &str| {
             let value = record.header(&format!("{HEADER_PREFIX}{name}")).unwrap();
             String::from_utf8(value.to_vec()).unwrap()
         };
-        let names = ["topic", "partition", "position", "reason", "attempts", "group", "worker", "time"];
+        let names = [
+            "topic",
+            "partition",
+            "position",
+            "reason",
+            "attempts",
+            "group",
+            "worker",
+            "time",
+        ];
         assert_eq!(
             names.map(header),
-            ["orders", "3", "42", "MAX_ATTEMPTS", "5", "billing", "w", "2023-11-14T22:13:20.250Z"]
+            [
+                "orders",
+                "3",
+                "42",
+                "MAX_ATTEMPTS",
+                "5",
+                "billing",
+                "w",
+                "2023-11-14T22:13:20.250Z"
+            ]
         );
         assert_eq!(header("error").len(), MAX_ERROR_BYTES);
         assert_eq!(record.header("ce_id").unwrap(), "1");

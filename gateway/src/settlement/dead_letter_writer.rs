@@ -9,9 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use meridian_broker::{
-    AdminErrorKind, AppendErrorKind, AppendRecord, Broker, GroupName, TopicName, TopicSpec,
-};
+use meridian_broker::{AdminErrorKind, AppendErrorKind, AppendRecord, Broker, GroupName, TopicName, TopicSpec};
 use meridian_runtime::{Backoff, BackoffPolicy, SharedClock};
 use tokio::sync::{mpsc, watch};
 
@@ -77,12 +75,7 @@ struct Failed {
 
 impl DeadLetterWriter {
     /// Writes until the orders' sender or the answers' receiver is gone.
-    pub async fn run(
-        self,
-        mut orders: mpsc::Receiver<DeadLetterOrder>,
-        done: mpsc::Sender<DeadLetterDone>,
-        seed: u64,
-    ) {
+    pub async fn run(self, mut orders: mpsc::Receiver<DeadLetterOrder>, done: mpsc::Sender<DeadLetterDone>, seed: u64) {
         let mut backoff = Backoff::new(BackoffPolicy::default(), seed);
         let mut failing: Vec<DeadLetterOrder> = Vec::new();
         let mut retry_after = Duration::ZERO;
@@ -105,7 +98,11 @@ impl DeadLetterWriter {
                 () = retry => true,
                 () = done.closed() => return,
             };
-            let batch = if retrying { std::mem::take(&mut failing) } else { std::mem::take(&mut fresh) };
+            let batch = if retrying {
+                std::mem::take(&mut failing)
+            } else {
+                std::mem::take(&mut fresh)
+            };
             let (written, failed) = self.write(batch).await;
             let progress = !written.is_empty();
             for each in written {
@@ -147,7 +144,11 @@ impl DeadLetterWriter {
                 DeadLetterWriterState::Writing => now,
             };
             let waiting = failed.len() + waiting_already;
-            *state = DeadLetterWriterState::Failing { since, reason: reason.clone(), waiting };
+            *state = DeadLetterWriterState::Failing {
+                since,
+                reason: reason.clone(),
+                waiting,
+            };
         });
     }
 
@@ -164,7 +165,9 @@ impl DeadLetterWriter {
             return (written, failed);
         }
         let (again, mut failed): (Vec<_>, Vec<_>) = failed.into_iter().partition(|failed| failed.missing.is_some());
-        let (more, still) = self.append(again.into_iter().map(|failed| failed.order).collect()).await;
+        let (more, still) = self
+            .append(again.into_iter().map(|failed| failed.order).collect())
+            .await;
         written.extend(more);
         failed.extend(still);
         (written, failed)
@@ -179,13 +182,25 @@ impl DeadLetterWriter {
             match self.pattern.topic_of(&order.claim.partition.topic) {
                 Ok(topic) => {
                     let record = dead_letter_record(&order, &self.group, wall_millis);
-                    batch.push(AppendRecord { topic: topic.clone(), partition: None, record });
+                    batch.push(AppendRecord {
+                        topic: topic.clone(),
+                        partition: None,
+                        record,
+                    });
                     taken.push((order, topic));
                 }
-                Err(error) => failed.push(Failed { order, missing: None, reason: error.to_string() }),
+                Err(error) => failed.push(Failed {
+                    order,
+                    missing: None,
+                    reason: error.to_string(),
+                }),
             }
         }
-        let admission = self.broker.appender().admit(batch, self.clock.now() + ADMIT_LIMIT).await;
+        let admission = self
+            .broker
+            .appender()
+            .admit(batch, self.clock.now() + ADMIT_LIMIT)
+            .await;
         let mut refused = admission.refused.into_iter().peekable();
         let mut outcomes = admission.commit.await.into_iter();
         let mut written = Vec::new();
@@ -195,7 +210,10 @@ impl DeadLetterWriter {
                 None => outcomes.next().unwrap_or_else(|| Err(no_outcome())),
             };
             match outcome {
-                Ok(_) => written.push(DeadLetterDone { item: order.item, reason: order.reason }),
+                Ok(_) => written.push(DeadLetterDone {
+                    item: order.item,
+                    reason: order.reason,
+                }),
                 Err(error) => {
                     let reason = format!("{topic}: {error}");
                     let missing = (error.kind == AppendErrorKind::TopicNotFound).then_some(topic);
@@ -210,7 +228,12 @@ impl DeadLetterWriter {
     async fn make_topics(&self, missing: HashSet<TopicName>) -> bool {
         let mut all = true;
         for topic in missing {
-            match self.broker.admin().create_topic(&TopicSpec::new(topic.clone(), self.partitions)).await {
+            match self
+                .broker
+                .admin()
+                .create_topic(&TopicSpec::new(topic.clone(), self.partitions))
+                .await
+            {
                 Ok(_) => tracing::info!(%topic, group = %self.group, "made the dead-letter topic"),
                 Err(error) if error.kind == AdminErrorKind::AlreadyExists => {}
                 Err(error) => {

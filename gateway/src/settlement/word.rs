@@ -82,8 +82,12 @@ impl Word {
                 delay: settlement.delay.map(|delay| read_delay(delay, limits)).transpose()?,
                 reason: cut(settlement.reason),
             }),
-            Ok(SettlementAction::Reject) => Ok(Word::Reject { reason: cut(settlement.reason) }),
-            Ok(SettlementAction::Renew) => Ok(Word::Renew { lease: read_lease(settlement.lease_seconds, limits)? }),
+            Ok(SettlementAction::Reject) => Ok(Word::Reject {
+                reason: cut(settlement.reason),
+            }),
+            Ok(SettlementAction::Renew) => Ok(Word::Renew {
+                lease: read_lease(settlement.lease_seconds, limits)?,
+            }),
             Ok(SettlementAction::Unspecified) | Err(_) => Err(WordFault::UnknownAction(settlement.action)),
         }
     }
@@ -101,7 +105,10 @@ fn read_delay(delay: prost_types::Duration, limits: &WordLimits) -> Result<Durat
 fn read_lease(seconds: u32, limits: &WordLimits) -> Result<Option<Duration>, WordFault> {
     let lease = Duration::from_secs(seconds.into());
     if lease > limits.max_lease {
-        return Err(WordFault::LeaseTooLong { asked: seconds, limit: limits.max_lease.as_secs() });
+        return Err(WordFault::LeaseTooLong {
+            asked: seconds,
+            limit: limits.max_lease.as_secs(),
+        });
     }
     Ok((seconds > 0).then_some(lease))
 }
@@ -124,7 +131,11 @@ mod tests {
     };
 
     fn settlement(action: SettlementAction) -> Settlement {
-        Settlement { delivery_id: 1, action: action.into(), ..Settlement::default() }
+        Settlement {
+            delivery_id: 1,
+            action: action.into(),
+            ..Settlement::default()
+        }
     }
 
     fn read(settlement: Settlement) -> Result<Word, WordFault> {
@@ -140,7 +151,13 @@ mod tests {
         };
         assert_eq!(delay(read(release.clone())), None);
         let zero = prost_types::Duration::default();
-        assert_eq!(delay(read(Settlement { delay: Some(zero), ..release })), Some(Duration::ZERO));
+        assert_eq!(
+            delay(read(Settlement {
+                delay: Some(zero),
+                ..release
+            })),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
@@ -150,8 +167,14 @@ mod tests {
             delay: Some(prost_types::Duration { seconds, nanos }),
             ..release.clone()
         };
-        let renew = Settlement { lease_seconds: 601, ..settlement(SettlementAction::Renew) };
-        let unknown = Settlement { action: 9, ..Settlement::default() };
+        let renew = Settlement {
+            lease_seconds: 601,
+            ..settlement(SettlementAction::Renew)
+        };
+        let unknown = Settlement {
+            action: 9,
+            ..Settlement::default()
+        };
         for (malformed, field) in [
             (settlement(SettlementAction::Unspecified), "action: 0"),
             (unknown, "action: 9"),
@@ -168,9 +191,10 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let reason = "ä".repeat(MAX_REASON_BYTES);
-        let Ok(Word::Reject { reason }) =
-            read(Settlement { reason: format!("x{reason}"), ..settlement(SettlementAction::Reject) })
-        else {
+        let Ok(Word::Reject { reason }) = read(Settlement {
+            reason: format!("x{reason}"),
+            ..settlement(SettlementAction::Reject)
+        }) else {
             panic!("a long reason is no fault");
         };
         assert_eq!(reason.len(), MAX_REASON_BYTES - 1);
@@ -178,8 +202,19 @@ mod tests {
 
     #[test]
     fn a_lease_of_zero_means_as_it_was_opened() {
-        assert_eq!(read(settlement(SettlementAction::Renew)), Ok(Word::Renew { lease: None }));
-        let longer = Settlement { lease_seconds: 90, ..settlement(SettlementAction::Renew) };
-        assert_eq!(read(longer), Ok(Word::Renew { lease: Some(Duration::from_secs(90)) }));
+        assert_eq!(
+            read(settlement(SettlementAction::Renew)),
+            Ok(Word::Renew { lease: None })
+        );
+        let longer = Settlement {
+            lease_seconds: 90,
+            ..settlement(SettlementAction::Renew)
+        };
+        assert_eq!(
+            read(longer),
+            Ok(Word::Renew {
+                lease: Some(Duration::from_secs(90))
+            })
+        );
     }
 }

@@ -1,1 +1,33 @@
-//! A log inside this process, on its disk.
+//! The embedded broker: a log inside this process, on its own disk.
+//!
+//! - [`config`]: what an operator says about it.
+//! - `broker`: opens it, and is the [`Broker`](crate::Broker).
+//! - `core`: what its parts share.
+//! - `appender`, `reader`, `admin`: the seam's traits.
+//! - `queue`, `writer`, `mending`, `retention`: the one thread that writes.
+//! - `groups`, `member`, `assignment`: who reads what, and where it stands.
+//! - `log`: topics and partitions in memory, and the newest blocks.
+//! - `block`, `rows`: what is stored, as bytes.
+//! - `store`: fjall; `directory`: the folder around it.
+
+mod admin;
+mod appender;
+mod assignment;
+mod block;
+mod broker;
+pub mod config;
+mod core;
+mod directory;
+mod groups;
+mod log;
+mod member;
+mod mending;
+mod queue;
+mod reader;
+mod retention;
+mod rows;
+mod store;
+mod writer;
+
+pub use broker::connect;
+pub use config::EmbeddedConfig;

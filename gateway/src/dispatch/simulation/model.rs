@@ -24,9 +24,17 @@ pub(super) enum Ended {
 #[derive(Clone, Debug)]
 enum Place {
     /// Held by the dispatcher, with nobody; not to be delivered before.
-    Held { not_before: Option<Instant> },
-    InFlight { session: SessionId, delivery_id: u64, until: Instant },
-    DeadLettering { reason: DeadLetterReason },
+    Held {
+        not_before: Option<Instant>,
+    },
+    InFlight {
+        session: SessionId,
+        delivery_id: u64,
+        until: Instant,
+    },
+    DeadLettering {
+        reason: DeadLetterReason,
+    },
     Ended(Ended),
 }
 
@@ -59,12 +67,20 @@ pub(super) struct Model {
 }
 
 pub(super) fn partition(number: usize) -> TopicPartition {
-    TopicPartition { topic: "orders".parse().unwrap(), partition: number as u32 }
+    TopicPartition {
+        topic: "orders".parse().unwrap(),
+        partition: number as u32,
+    }
 }
 
 impl Model {
     pub(super) fn new(ordering: DeliveryOrdering) -> Self {
-        Self { ordering, logs: [Vec::new(), Vec::new()], generations: [1, 1], sessions: BTreeMap::new() }
+        Self {
+            ordering,
+            logs: [Vec::new(), Vec::new()],
+            generations: [1, 1],
+            sessions: BTreeMap::new(),
+        }
     }
 
     // What the world does.
@@ -72,7 +88,14 @@ impl Model {
     pub(super) fn read(&mut self, partition: usize, key: Option<usize>, size: u64, is_event: bool) -> Work {
         let size = if is_event { size } else { 0 };
         let place = Place::Held { not_before: None };
-        self.logs[partition].push(Logged { key, size, is_event, failures: 0, delivered: false, place });
+        self.logs[partition].push(Logged {
+            key,
+            size,
+            is_event,
+            failures: 0,
+            delivered: false,
+            place,
+        });
         self.work(partition, self.logs[partition].len() as u64 - 1)
     }
 
@@ -81,9 +104,20 @@ impl Model {
         let key = logged.key.map(|key| Bytes::from(format!("key-{key}")));
         let event = Bytes::from(vec![0; logged.size as usize]);
         Work {
-            claim: Claim { partition: partition(number), generation: self.generations[number], position },
-            record: Record { key, ..Record::default() },
-            event: if logged.is_event { Ok(event) } else { Err("foreign".to_owned()) },
+            claim: Claim {
+                partition: partition(number),
+                generation: self.generations[number],
+                position,
+            },
+            record: Record {
+                key,
+                ..Record::default()
+            },
+            event: if logged.is_event {
+                Ok(event)
+            } else {
+                Err("foreign".to_owned())
+            },
         }
     }
 
@@ -93,8 +127,16 @@ impl Model {
         let mut again = Vec::new();
         for position in 0..self.logs[number].len() {
             let logged = &mut self.logs[number][position];
-            if let Place::InFlight { session, delivery_id, .. } = logged.place {
-                self.sessions.get_mut(&session).unwrap().in_flight.remove(&delivery_id).unwrap();
+            if let Place::InFlight {
+                session, delivery_id, ..
+            } = logged.place
+            {
+                self.sessions
+                    .get_mut(&session)
+                    .unwrap()
+                    .in_flight
+                    .remove(&delivery_id)
+                    .unwrap();
             }
             if !matches!(logged.place, Place::Ended(_)) {
                 logged.place = Place::Held { not_before: None };
@@ -142,7 +184,10 @@ impl Model {
 
     pub(super) fn assert_drained(&self, id: SessionId) {
         let session = &self.sessions[&id];
-        assert!(session.draining && session.in_flight.is_empty(), "{id:?} is not drained: {session:?}");
+        assert!(
+            session.draining && session.in_flight.is_empty(),
+            "{id:?} is not drained: {session:?}"
+        );
     }
 
     pub(super) fn set_writable(&mut self, id: SessionId, writable: bool) {
@@ -158,7 +203,11 @@ impl Model {
     pub(super) fn any_delivery(&self, random: &mut StdRng) -> Option<(SessionId, u64)> {
         let deliveries = |(id, session): (&SessionId, &Session)| {
             let id = *id;
-            session.in_flight.keys().map(move |delivery| (id, *delivery)).collect::<Vec<_>>()
+            session
+                .in_flight
+                .keys()
+                .map(move |delivery| (id, *delivery))
+                .collect::<Vec<_>>()
         };
         self.sessions.iter().flat_map(deliveries).choose(random)
     }
@@ -172,7 +221,11 @@ impl Model {
         let mut due = Vec::new();
         for (number, log) in self.logs.iter().enumerate() {
             for (position, logged) in log.iter().enumerate() {
-                if let Place::InFlight { session, delivery_id, until } = logged.place
+                if let Place::InFlight {
+                    session,
+                    delivery_id,
+                    until,
+                } = logged.place
                     && until <= now
                 {
                     due.push((number, position as u64, session, delivery_id));
@@ -195,7 +248,9 @@ impl Model {
         if let Some(max_attempts) = max_attempts {
             logged.failures += 1;
             if logged.failures >= max_attempts {
-                logged.place = Place::DeadLettering { reason: DeadLetterReason::MaxAttempts };
+                logged.place = Place::DeadLettering {
+                    reason: DeadLetterReason::MaxAttempts,
+                };
             }
         }
     }
@@ -206,15 +261,28 @@ impl Model {
         let (number, position) = self.locate(&handover.claim);
         self.assert_alone(number, position);
         self.assert_in_order(number, position);
-        let session = self.sessions.get_mut(&handover.session).expect("handed to a session that is gone");
-        assert!(!session.draining && session.writable, "handed to a session that takes nothing: {session:?}");
+        let session = self
+            .sessions
+            .get_mut(&handover.session)
+            .expect("handed to a session that is gone");
+        assert!(
+            !session.draining && session.writable,
+            "handed to a session that takes nothing: {session:?}"
+        );
         let logged = &mut self.logs[number][position as usize];
         let Place::Held { not_before } = logged.place else {
             panic!("handed over while {:?}", logged.place);
         };
-        assert!(not_before.is_none_or(|not_before| not_before <= now), "before its delay is over");
+        assert!(
+            not_before.is_none_or(|not_before| not_before <= now),
+            "before its delay is over"
+        );
         assert_eq!(handover.attempt, logged.failures + 1);
-        assert_eq!(handover.lease_expires_at, now + session.lease, "the lease starts at hand-over");
+        assert_eq!(
+            handover.lease_expires_at,
+            now + session.lease,
+            "the lease starts at hand-over"
+        );
         assert_eq!(handover.event.len() as u64, logged.size);
         session.in_flight.insert(handover.delivery_id, (number, position));
         logged.delivered = true;
@@ -228,10 +296,19 @@ impl Model {
 
     fn assert_within_credit(&self, id: SessionId) {
         let session = &self.sessions[&id];
-        let bytes: u64 =
-            session.in_flight.values().map(|(number, position)| self.logs[*number][*position as usize].size).sum();
-        assert!(session.in_flight.len() as i64 <= session.credit_messages, "over the credit: {session:?}");
-        assert!(bytes as i64 <= session.credit_bytes, "{bytes} bytes are over the credit: {session:?}");
+        let bytes: u64 = session
+            .in_flight
+            .values()
+            .map(|(number, position)| self.logs[*number][*position as usize].size)
+            .sum();
+        assert!(
+            session.in_flight.len() as i64 <= session.credit_messages,
+            "over the credit: {session:?}"
+        );
+        assert!(
+            bytes as i64 <= session.credit_bytes,
+            "{bytes} bytes are over the credit: {session:?}"
+        );
     }
 
     /// No other record under the same lock is in flight, delayed, or on its way to the dead letters.
@@ -246,7 +323,10 @@ impl Model {
                 };
                 let is_this = (other_number, other_position as u64) == (number, position);
                 let is_free = matches!(other.place, Place::Held { not_before: None } | Place::Ended(_));
-                assert!(is_this || !same_lock || is_free, "{this:?} is handed over beside {other:?}");
+                assert!(
+                    is_this || !same_lock || is_free,
+                    "{this:?} is handed over beside {other:?}"
+                );
             }
         }
     }
@@ -259,8 +339,14 @@ impl Model {
             DeliveryOrdering::Partition => true,
             DeliveryOrdering::Unordered => false,
         };
-        for earlier in self.logs[number][..position as usize].iter().filter(|other| same_lock(other)) {
-            assert!(matches!(earlier.place, Place::Ended(_)), "{this:?} overtakes {earlier:?}");
+        for earlier in self.logs[number][..position as usize]
+            .iter()
+            .filter(|other| same_lock(other))
+        {
+            assert!(
+                matches!(earlier.place, Place::Ended(_)),
+                "{this:?} overtakes {earlier:?}"
+            );
         }
     }
 
@@ -281,7 +367,9 @@ impl Model {
         let answer = answer.expect("a delivery in flight can be settled");
         match word {
             Word::Accept => {
-                let Settled::Done(claim) = answer else { panic!("{answer:?}") };
+                let Settled::Done(claim) = answer else {
+                    panic!("{answer:?}")
+                };
                 assert_eq!(self.locate(&claim), (number, position));
                 self.end(&claim, Ended::Accepted);
             }
@@ -298,7 +386,9 @@ impl Model {
                 assert_eq!(answer, Settled::DeadLettered);
                 let logged = &mut self.logs[number][position as usize];
                 logged.failures += 1;
-                logged.place = Place::DeadLettering { reason: DeadLetterReason::Rejected };
+                logged.place = Place::DeadLettering {
+                    reason: DeadLetterReason::Rejected,
+                };
             }
             Word::Renew { lease } => {
                 assert_eq!(answer, Settled::Renewed);
@@ -345,21 +435,40 @@ impl Model {
     }
 
     pub(super) fn assert_same_counts(&self, held: &Held) {
-        let in_flight: HashMap<_, _> =
-            self.sessions.iter().map(|(id, session)| (*id, session.in_flight.len())).collect();
+        let in_flight: HashMap<_, _> = self
+            .sessions
+            .iter()
+            .map(|(id, session)| (*id, session.in_flight.len()))
+            .collect();
         assert_eq!(held.in_flight, in_flight.values().sum::<usize>());
-        let records =
-            self.logs.iter().flatten().filter(|logged| !matches!(logged.place, Place::Ended(_))).count();
+        let records = self
+            .logs
+            .iter()
+            .flatten()
+            .filter(|logged| !matches!(logged.place, Place::Ended(_)))
+            .count();
         assert_eq!(held.records, records, "nothing is lost and nothing comes from nowhere");
     }
 
     pub(super) fn all_ended(&self) -> bool {
-        self.logs.iter().flatten().all(|logged| matches!(logged.place, Place::Ended(_)))
+        self.logs
+            .iter()
+            .flatten()
+            .all(|logged| matches!(logged.place, Place::Ended(_)))
     }
 
     pub(super) fn assert_all_ended(&self) {
-        let left: Vec<_> =
-            self.logs.iter().flatten().filter(|logged| !matches!(logged.place, Place::Ended(_))).collect();
-        assert!(left.is_empty(), "{} records never ended, such as {:?}", left.len(), left[0]);
+        let left: Vec<_> = self
+            .logs
+            .iter()
+            .flatten()
+            .filter(|logged| !matches!(logged.place, Place::Ended(_)))
+            .collect();
+        assert!(
+            left.is_empty(),
+            "{} records never ended, such as {:?}",
+            left.len(),
+            left[0]
+        );
     }
 }

@@ -1,0 +1,192 @@
+//! What the writer does besides appending: makes and deletes topics, lets old
+//! blocks go.
+//!
+//! What holds: only whole blocks go, oldest first; a size limit never takes the
+//! newest block; a deleted topic's blocks go in small steps, also after a
+//! restart.
+
+use uuid::Uuid;
+
+use super::log::{Partition, Topic};
+use super::rows::{PartitionRow, TopicRow, block_key};
+use super::store::{Store, StoreError};
+use super::writer::{Committed, Writer};
+use crate::admin::{TopicDescription, TopicSpec};
+use crate::error::{AdminError, AdminErrorKind};
+use crate::name::TopicName;
+
+/// How many blocks one step looks at or removes.
+const BLOCKS_PER_STEP: usize = 256;
+
+impl Writer {
+    pub(super) fn create_topic(&mut self, spec: &TopicSpec) -> Result<TopicDescription, AdminError> {
+        if let Some(topic) = self.core.topics.get(&spec.name) {
+            if topic.row.partitions == spec.partitions {
+                return Ok(describe(&topic));
+            }
+            let message = format!(
+                "topic {} is there with {} partitions, not {}; delete it first, or ask for as many",
+                spec.name, topic.row.partitions, spec.partitions
+            );
+            return Err(AdminError::new(AdminErrorKind::AlreadyExists, message));
+        }
+        let store = self.writable()?;
+        let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let row = TopicRow {
+            id: Uuid::new_v4(),
+            partitions: spec.partitions,
+            retention_ms: spec.retention.map(millis),
+            retention_bytes: spec.retention_bytes,
+        };
+        let rows = vec![PartitionRow::default(); spec.partitions as usize];
+        let mut changes = store.changes();
+        changes.put_topic(&spec.name, &row);
+        for (partition, partition_row) in (0..).zip(&rows) {
+            changes.put_partition(row.id, partition, partition_row);
+        }
+        let batch = changes.finish();
+        let committed = self.commit(&store, batch);
+        drop(store);
+        self.durable(committed)?;
+        let topic = self.core.topics.insert(spec.name.clone(), row, rows);
+        self.core.groups.topic_created(&topic, &self.core.queue);
+        Ok(describe(&topic))
+    }
+
+    pub(super) fn delete_topic(&mut self, name: &TopicName) -> Result<(), AdminError> {
+        let Some(topic) = self.core.topics.get(name) else {
+            let message = format!("topic {name} is not there; nothing was deleted");
+            return Err(AdminError::new(AdminErrorKind::TopicNotFound, message));
+        };
+        let store = self.writable()?;
+        let mut changes = store.changes();
+        changes.remove_topic(name, topic.row.id, topic.row.partitions);
+        for (group, partition) in self.core.groups.positions_in(topic.row.id) {
+            changes.remove_position(&group, topic.row.id, partition);
+        }
+        let batch = changes.finish();
+        let committed = self.commit(&store, batch);
+        drop(store);
+        self.durable(committed)?;
+        self.core.topics.remove(name);
+        self.core.groups.topic_deleted(&topic);
+        self.deleted.push(topic.row.id);
+        topic.wake();
+        Ok(())
+    }
+
+    fn writable(&self) -> Result<std::sync::Arc<Store>, AdminError> {
+        let store = self.core.store().filter(|_| self.reopen_at.is_none());
+        store.ok_or_else(|| {
+            AdminError::new(AdminErrorKind::BrokerUnavailable, super::writer::unavailable(&self.core).message)
+        })
+    }
+
+    fn durable(&mut self, committed: Result<(), StoreError>) -> Result<(), AdminError> {
+        match self.settle_commit(committed) {
+            Committed::Durable => Ok(()),
+            Committed::Absent(error) | Committed::Unknown(error) => {
+                let message = format!("the change of topics could not be written: {error}; try again");
+                Err(AdminError::new(AdminErrorKind::BrokerUnavailable, message).with_source(error))
+            }
+        }
+    }
+
+    /// One step of letting old blocks go.
+    pub(super) fn retain(&mut self) {
+        if self.reopen_at.is_some() {
+            return;
+        }
+        for topic in self.core.topics.all() {
+            for partition in &topic.partitions {
+                if let Err(error) = self.retain_partition(&topic, partition) {
+                    tracing::error!(%error, partition = %partition.name, "old records could not be removed");
+                }
+            }
+        }
+        if let Some(id) = self.deleted.last().copied()
+            && let Err(error) = self.purge(id)
+        {
+            tracing::error!(%error, topic = %id, "a deleted topic's records could not be removed");
+        }
+    }
+
+    fn retain_partition(&mut self, topic: &Topic, partition: &Partition) -> Result<(), StoreError> {
+        let config = &self.core.config;
+        let retention_ms = topic.row.retention_ms.or(config.retention.map(|span| span.as_millis() as u64));
+        let max_bytes = topic.row.retention_bytes.or(config.retention_bytes).unwrap_or(u64::MAX);
+        let now = self.core.clock.wall_millis();
+        let oldest_kept = retention_ms.map_or(i64::MIN, |span| now.saturating_sub_unsigned(span));
+        let row = partition.row();
+        let is_young = partition.oldest_appended_ms().is_some_and(|appended| appended >= oldest_kept);
+        if row.start == row.end || (is_young && row.bytes <= max_bytes) {
+            return Ok(());
+        }
+        let Some(store) = self.core.store() else {
+            return Ok(());
+        };
+        let blocks = store.oldest_blocks(topic.row.id, partition.name.partition, BLOCKS_PER_STEP)?;
+        let mut left = row;
+        let mut changes = store.changes();
+        let mut oldest = None;
+        for (header, bytes) in blocks {
+            let is_over = left.bytes > max_bytes && header.end_position() < row.end;
+            if header.appended_ms >= oldest_kept && !is_over {
+                oldest = Some(header.appended_ms);
+                break;
+            }
+            left.start = header.end_position();
+            left.bytes = left.bytes.saturating_sub(bytes as u64);
+            changes.remove_block(&block_key(topic.row.id, partition.name.partition, header.first_position));
+        }
+        if left.start > row.start {
+            changes.put_partition(topic.row.id, partition.name.partition, &left);
+            let batch = changes.finish();
+            let committed = self.commit(&store, batch);
+            drop(store);
+            match self.settle_commit(committed) {
+                Committed::Durable => partition.set_start(left),
+                Committed::Absent(error) | Committed::Unknown(error) => return Err(error),
+            }
+        }
+        if let Some(appended_ms) = oldest {
+            partition.set_oldest_appended_ms(appended_ms);
+        }
+        Ok(())
+    }
+
+    /// Removes some blocks of a deleted topic; the last step forgets the topic.
+    fn purge(&mut self, id: Uuid) -> Result<(), StoreError> {
+        let Some(store) = self.core.store() else {
+            return Ok(());
+        };
+        let keys = store.block_keys(id, BLOCKS_PER_STEP)?;
+        let mut changes = store.changes();
+        for key in &keys {
+            changes.remove_block(key);
+        }
+        if keys.is_empty() {
+            changes.remove_deleted(id);
+        }
+        let batch = changes.finish();
+        let committed = self.commit(&store, batch);
+        drop(store);
+        match self.settle_commit(committed) {
+            Committed::Durable if keys.is_empty() => self.deleted.retain(|deleted| *deleted != id),
+            Committed::Durable => {}
+            Committed::Absent(error) | Committed::Unknown(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// A topic as people see it.
+pub(super) fn describe(topic: &Topic) -> TopicDescription {
+    let records = topic.partitions.iter().map(|partition| partition.row());
+    TopicDescription {
+        name: topic.name.clone(),
+        id: topic.row.id.to_string(),
+        partitions: topic.row.partitions,
+        records: records.map(|row| row.end - row.start).sum(),
+    }
+}

@@ -1,0 +1,484 @@
+//! The task of a group: waits for the next thing, applies it, hands over what can be handed over, flushes.
+//!
+//! Pure decisions are the dispatcher's; this file moves its inputs and outputs. What holds: only this task touches the
+//! dispatcher, the reader and the streams, so nothing here is locked; each turn does a bounded amount of work.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meridian_broker::{Broker, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
+use meridian_event::Binding;
+use meridian_runtime::SharedClock;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::command::{Command, Join};
+use super::lifetime::{End, Leaving};
+use super::members::{Member, Members};
+use super::reading::Reading;
+use super::view::{GroupView, SharedView};
+use crate::dispatch::{
+    AttemptMemory, DeadLetterOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
+};
+use crate::fault::{FaultCode, Refusal};
+use crate::settlement::{DeadLetterDone, DeadLetterWriterState};
+use crate::subscription::board::HealthBoard;
+use crate::subscription::info::{GroupInfo, GroupState, SessionInfo, lag};
+use crate::subscription::metrics::{GroupMetrics, gauge};
+use crate::subscription::options::SubscriptionOptions;
+use crate::subscription::terms::{GroupKey, GroupTerms};
+use crate::subscription::wire::{self, Moment};
+
+/// Commands that are applied in one turn.
+const MAX_COMMANDS_PER_TURN: usize = 64;
+/// From look to look at the reader's state and positions.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// What one message to a worker carries at most; one larger event goes alone.
+const PASS_LIMITS: PassLimits = PassLimits {
+    max_deliveries: 512,
+    max_bytes: 1024 * 1024,
+};
+
+/// What a group's task is made of.
+pub(in crate::subscription) struct OwnerParts {
+    pub(in crate::subscription) key: GroupKey,
+    pub(in crate::subscription) terms: GroupTerms,
+    pub(in crate::subscription) options: Arc<SubscriptionOptions>,
+    pub(in crate::subscription) region: RegionName,
+    pub(in crate::subscription) broker: Arc<dyn Broker>,
+    pub(in crate::subscription) clock: SharedClock,
+    pub(in crate::subscription) metrics: GroupMetrics,
+    pub(in crate::subscription) board: Arc<HealthBoard>,
+    pub(in crate::subscription) memory: AttemptMemory,
+    pub(in crate::subscription) seed: u64,
+    pub(in crate::subscription) view: SharedView,
+    pub(in crate::subscription) commands: mpsc::Receiver<Command>,
+    pub(in crate::subscription) dead_letters: mpsc::Sender<DeadLetterOrder>,
+    pub(in crate::subscription) dead_letters_done: mpsc::Receiver<DeadLetterDone>,
+    pub(in crate::subscription) dead_letter_state: watch::Receiver<DeadLetterWriterState>,
+}
+
+/// The task of a group.
+pub(in crate::subscription) struct Owner {
+    pub(super) parts: OwnerParts,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) members: Members,
+    pub(super) reading: Reading,
+    pub(super) room: Arc<Notify>,
+    next_session: u64,
+    pub(super) leaving: Option<Leaving>,
+    /// Since when there has been no session.
+    pub(super) idle_since: Option<Instant>,
+    pub(super) end: Option<End>,
+    next_look: Instant,
+    next_heartbeat: Instant,
+    outputs: Vec<Output>,
+}
+
+/// What a turn begins with.
+enum Turn {
+    Commands,
+    Read(Result<ReadEvent, ReadError>),
+    DeadLettered,
+    Room,
+    Timer,
+}
+
+impl Owner {
+    pub(in crate::subscription) fn new(mut parts: OwnerParts) -> Self {
+        let options = &parts.options;
+        let dispatch = DispatchOptions {
+            ordering: parts.terms.ordering,
+            pass_limits: PASS_LIMITS,
+            max_delivery_bytes: options.max_delivery_bytes,
+            max_credit_messages: options.max_credit_messages,
+            max_credit_bytes: options.max_credit_bytes,
+            release_backoff: options.release_backoff(),
+            too_large_grace: options.too_large_grace,
+        };
+        let reader = ReaderOptions {
+            start: parts.terms.start,
+            missing_position: parts.terms.missing_position,
+            max_unsettled_records: options.max_unsettled_records,
+            max_unsettled_bytes: options.max_unsettled_bytes,
+            ..ReaderOptions::new(parts.key.group.clone(), parts.terms.topics.clone())
+        };
+        let now = parts.clock.now();
+        let heartbeat = options.heartbeat;
+        let memory = std::mem::replace(&mut parts.memory, AttemptMemory::new(0));
+        Self {
+            dispatcher: Dispatcher::new(dispatch, memory, parts.seed),
+            members: Members::default(),
+            reading: Reading::new(Arc::clone(&parts.broker), reader, parts.seed),
+            room: Arc::new(Notify::new()),
+            next_session: 0,
+            leaving: None,
+            idle_since: Some(now),
+            end: None,
+            next_look: now,
+            next_heartbeat: now + heartbeat,
+            outputs: Vec::new(),
+            parts,
+        }
+    }
+
+    /// Serves the group until it ends; returns what it knows of failed attempts.
+    pub(in crate::subscription) async fn run(mut self) -> AttemptMemory {
+        let mut commands = Vec::with_capacity(MAX_COMMANDS_PER_TURN);
+        self.look(self.parts.clock.now());
+        while self.end.is_none() {
+            match self.wait(&mut commands).await {
+                Turn::Commands => {
+                    if commands.is_empty() {
+                        // The gateway is gone, and nobody can ask for anything any more.
+                        self.end = Some(End::leaving());
+                    }
+                    for command in commands.drain(..) {
+                        self.obey(command);
+                    }
+                }
+                Turn::Read(Ok(event)) => self.take_in(event),
+                Turn::Read(Err(error)) => self.reader_failed(&error),
+                Turn::DeadLettered => {}
+                Turn::Room => {
+                    for id in self.members.take_writable() {
+                        self.dispatcher.set_writable(id, true);
+                    }
+                }
+                Turn::Timer => {}
+            }
+            self.finish_dead_letters();
+            let now = self.parts.clock.now();
+            let lapsed = self.dispatcher.expire(now);
+            self.parts.metrics.all.expired.inc_by(lapsed as u64);
+            self.hand_over(now);
+            self.order_dead_letters();
+            if now >= self.next_look {
+                self.look(now);
+            }
+            self.check_lifetime(now);
+        }
+        self.finish().await
+    }
+
+    async fn wait(&mut self, commands: &mut Vec<Command>) -> Turn {
+        let now = self.parts.clock.now();
+        if self.members.is_dirty() {
+            return Turn::Timer;
+        }
+        let deadline = [self.dispatcher.next_deadline(), self.lifetime_deadline()];
+        let wake = deadline.into_iter().flatten().fold(self.next_look, Instant::min);
+        tokio::select! {
+            _ = self.parts.commands.recv_many(commands, MAX_COMMANDS_PER_TURN) => Turn::Commands,
+            event = self.reading.next() => Turn::Read(event),
+            Some(done) = self.parts.dead_letters_done.recv() => {
+                self.dead_letter_done(done);
+                Turn::DeadLettered
+            }
+            () = self.room.notified() => Turn::Room,
+            () = tokio::time::sleep(wake.saturating_duration_since(now)) => Turn::Timer,
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Join(join) => self.join(*join),
+            Command::Settle { session, settlements } => self.settle(session, settlements),
+            Command::AddCredit {
+                session,
+                messages,
+                bytes,
+            } => self.dispatcher.add_credit(session, messages, bytes),
+            Command::Drain {
+                session,
+                release_in_flight,
+            } => self.dispatcher.drain_session(session, release_in_flight),
+            Command::Refuse { session, refusal } => {
+                self.members.end(session, Some(refusal.to_status()));
+                self.close_session(session, SessionEnd::Orderly, "refused");
+            }
+            Command::Gone { session } => self.session_gone(session),
+            Command::Leave {
+                reason,
+                deadline,
+                asked,
+            } => {
+                let count = self.leave(&reason, deadline);
+                // Whoever asked may be gone; the drain goes on.
+                let _ = asked.send(count);
+            }
+        }
+    }
+
+    fn join(&mut self, join: Join) {
+        let Join {
+            group,
+            session,
+            session_id,
+            outbound,
+            answer,
+        } = join;
+        if self.leaving.is_some() || self.end.is_some() {
+            return; // the answer's sender is dropped: ask again
+        }
+        if let Err(refusal) = self.parts.terms.check_same(&self.parts.key, &group) {
+            if self.members.len() == 0 {
+                // Nobody holds the group to its terms any more: make room for a group with others.
+                self.end = Some(End::leaving());
+                return;
+            }
+            let _ = answer.send(Err(refusal));
+            return;
+        }
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        if answer.send(Ok(id)).is_err() {
+            return; // the client is gone already
+        }
+        let moment = Moment::of(&*self.parts.clock);
+        outbound.wake_with(Arc::clone(&self.room));
+        let member = Member::new(session_id.clone(), session.worker.to_string(), moment.wall(), outbound);
+        self.members.add(id, member);
+        let opened = wire::opened(session_id, &self.parts.region, &session, self.parts.options.heartbeat);
+        self.members.notify(id, opened);
+        self.members
+            .notify(id, wire::heartbeat(&self.reading.positions(), &self.reading.state()));
+        self.dispatcher.open_session(id, session);
+        self.idle_since = None;
+        self.parts.metrics.all.sessions.inc();
+        self.next_look = moment.now;
+    }
+
+    /// Takes a session out of the dispatcher; its stream ends on its own.
+    pub(super) fn close_session(&mut self, id: SessionId, end: SessionEnd, how: &'static str) {
+        if self.dispatcher.session_load(id).is_none() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        self.dispatcher.close_session(id, end, now);
+        self.parts.metrics.all.sessions.dec();
+        self.parts
+            .metrics
+            .all
+            .sessions_ended
+            .get_or_create(&[("how", how)])
+            .inc();
+        self.next_look = now;
+    }
+
+    fn session_gone(&mut self, id: SessionId) {
+        // A worker that was asked to leave, or asked for it, has not crashed.
+        let (end, how) = match self.dispatcher.session_drains(id) {
+            true => (SessionEnd::Orderly, "drained"),
+            false => (SessionEnd::Broken, "broken"),
+        };
+        self.close_session(id, end, how);
+        self.members.remove(id);
+        self.note_idle();
+    }
+
+    pub(super) fn note_idle(&mut self) {
+        if self.members.len() == 0 && self.idle_since.is_none() {
+            self.idle_since = Some(self.parts.clock.now());
+        }
+    }
+
+    // Reading.
+
+    fn take_in(&mut self, event: ReadEvent) {
+        self.reading.works();
+        match event {
+            ReadEvent::Records(records) => {
+                for ReadRecord { claim, record, .. } in records {
+                    let event = Binding::unbind(&record).map(|event| event.encoded().clone());
+                    let event = event.map_err(|error| error.to_string());
+                    self.dispatcher.take(Work { claim, record, event });
+                }
+            }
+            ReadEvent::Assigned(assignments) => {
+                for assignment in assignments {
+                    self.dispatcher
+                        .revoke(&assignment.partition, Some(assignment.generation));
+                    self.reading.assigned(&assignment.partition);
+                }
+            }
+            ReadEvent::Revoked(partitions) => {
+                for partition in partitions {
+                    self.dispatcher.revoke(&partition, None);
+                    self.reading.revoked(&partition);
+                }
+            }
+            ReadEvent::Gap(gap) => {
+                tracing::warn!(
+                    group = %self.parts.key, partition = %gap.partition, missing_records = gap.missing_records,
+                    "records are missing; reading goes on at position {}", gap.resumed_position
+                );
+                for id in self.members.ids() {
+                    self.members.notify(id, wire::gap(&gap));
+                }
+            }
+        }
+    }
+
+    fn reader_failed(&mut self, error: &ReadError) {
+        let code = error.kind.code();
+        self.parts
+            .metrics
+            .all
+            .reader_faults
+            .get_or_create(&[("code", code)])
+            .inc();
+        if error.kind.retryable() {
+            tracing::warn!(group = %self.parts.key, code, %error, "the reader failed and is opened again");
+            let now = Moment::of(&*self.parts.clock).wall();
+            for partition in self.reading.reopen(error, now) {
+                self.dispatcher.revoke(&partition, None);
+            }
+            self.next_look = self.parts.clock.now();
+        } else {
+            tracing::error!(group = %self.parts.key, code, %error, "the group cannot be read; its sessions end");
+            self.end = Some(End::refused(Refusal::from(error)));
+        }
+    }
+
+    // Handing over.
+
+    fn hand_over(&mut self, now: Instant) {
+        self.flush();
+        let moment = Moment {
+            now,
+            wall_millis: self.parts.clock.wall_millis(),
+        };
+        let mut outputs = std::mem::take(&mut self.outputs);
+        loop {
+            let more = self.dispatcher.dispatch(now, &mut outputs);
+            let mut delivered = 0;
+            for output in outputs.drain(..) {
+                match output {
+                    Output::Deliver(handover) => {
+                        delivered += 1;
+                        self.observe(handover.attempt, handover.recorded_ms, moment.wall_millis);
+                        let session = handover.session;
+                        self.members.deliver(session, wire::delivery(handover, &moment));
+                    }
+                    Output::TooLarge {
+                        session,
+                        claim,
+                        size_bytes,
+                        limit_bytes,
+                    } => {
+                        self.parts.metrics.all.too_large.inc();
+                        self.members
+                            .notify(session, wire::too_large(&claim, size_bytes, limit_bytes));
+                    }
+                }
+            }
+            self.parts.metrics.delivered.inc_by(delivered);
+            self.flush();
+            if !more {
+                break;
+            }
+        }
+        self.outputs = outputs;
+    }
+
+    fn observe(&self, attempt: u32, recorded_ms: i64, wall_millis: i64) {
+        if attempt > 1 {
+            self.parts.metrics.all.redelivered.inc();
+        } else {
+            let millis = wall_millis.saturating_sub(recorded_ms).max(0);
+            self.parts.metrics.all.delivery_seconds.observe(millis as f64 / 1_000.0);
+        }
+    }
+
+    /// Ends sessions that have drained, and queues what waits for every session.
+    pub(super) fn flush(&mut self) {
+        for id in self.dispatcher.take_drained() {
+            self.members.end(id, None);
+        }
+        let flushed = self.members.flush();
+        for id in flushed.stalled {
+            self.parts.metrics.all.stalls.inc();
+            self.dispatcher.set_writable(id, false);
+        }
+        for id in flushed.overdue {
+            if self.members.stays(id) {
+                let words = "the worker does not read the answers to its settlements; what it held is released";
+                self.members
+                    .end(id, Some(Refusal::new(FaultCode::SlowWorker, words).to_status()));
+                self.close_session(id, SessionEnd::Orderly, "slow");
+                self.members.remove(id);
+            }
+        }
+        for id in flushed.ended {
+            self.close_session(id, SessionEnd::Orderly, "drained");
+        }
+        self.note_idle();
+    }
+
+    // Looking.
+
+    /// Refreshes what others see, and sends heartbeats when they are due.
+    fn look(&mut self, now: Instant) {
+        self.next_look = now + LOOK_INTERVAL;
+        let positions = self.reading.positions();
+        let state = match self.leaving {
+            Some(_) => GroupState::Draining,
+            None => self.reading.state(),
+        };
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = now + self.parts.options.heartbeat;
+            self.members.beat(&wire::heartbeat(&positions, &self.reading.state()));
+        }
+        let reason = match &state {
+            GroupState::NotReading { reason, .. } => Some(reason.as_str()),
+            GroupState::Reading | GroupState::Draining => None,
+        };
+        self.parts.board.tell(&self.parts.key, reason);
+        let held = self.dispatcher.held();
+        let metrics = &self.parts.metrics;
+        metrics.not_reading.set(i64::from(reason.is_some()));
+        metrics.in_flight.set(gauge(held.in_flight));
+        metrics.dead_letters_waiting.set(gauge(held.dead_lettering));
+        metrics.lag.set(gauge(positions.iter().map(lag).sum::<u64>()));
+        let dead_letter_fault = match &*self.parts.dead_letter_state.borrow() {
+            DeadLetterWriterState::Writing => None,
+            DeadLetterWriterState::Failing { reason, .. } => Some(reason.clone()),
+        };
+        let group = GroupInfo {
+            broker: self.parts.key.broker.clone(),
+            group: self.parts.key.group.clone(),
+            topics: self.parts.terms.topics.clone(),
+            sessions: self.members.len(),
+            in_flight: held.in_flight,
+            unsettled_records: held.records,
+            dead_lettering: held.dead_lettering,
+            state,
+            dead_letter_fault,
+            positions,
+        };
+        let sessions = self
+            .members
+            .iter()
+            .filter_map(|(id, member)| self.session_info(id, member))
+            .collect();
+        self.parts.view.show(GroupView {
+            group: Some(group),
+            sessions,
+        });
+    }
+
+    fn session_info(&self, id: SessionId, member: &Member) -> Option<SessionInfo> {
+        let load = self.dispatcher.session_load(id)?;
+        Some(SessionInfo {
+            session_id: member.session_id.clone(),
+            broker: self.parts.key.broker.clone(),
+            group: self.parts.key.group.clone(),
+            worker_id: member.worker_id.clone(),
+            in_flight_messages: u32::try_from(load.in_flight).unwrap_or(u32::MAX),
+            in_flight_bytes: load.in_flight_bytes,
+            credit_messages: load.credit_messages,
+            credit_bytes: load.credit_bytes,
+            opened_at: member.opened_at,
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! The reader of a group: opened, followed, and opened again after a fault that may heal.
+//!
+//! What holds: the next thing is never lost when nobody waits for it any more (the opening goes on where it was);
+//! between tries there is a capped backoff; `fault` says since when and why nothing is read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use meridian_broker::{
+    Broker, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler, TopicPartition,
+};
+use meridian_runtime::{Backoff, BackoffPolicy};
+
+use crate::subscription::info::GroupState;
+
+/// How long a reader that failed may take to leave before the next one is opened.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+enum Source {
+    Opening(BoxFuture<'static, Result<Box<dyn Reader>, ReadError>>),
+    Open(Box<dyn Reader>),
+    Ended,
+}
+
+/// The reader of one group.
+pub(super) struct Reading {
+    broker: Arc<dyn Broker>,
+    options: ReaderOptions,
+    source: Source,
+    settler: Option<Arc<dyn Settler>>,
+    assigned: BTreeSet<TopicPartition>,
+    backoff: Backoff,
+    fault: Option<(SystemTime, String)>,
+}
+
+impl Reading {
+    pub(super) fn new(broker: Arc<dyn Broker>, options: ReaderOptions, seed: u64) -> Self {
+        let source = open(&broker, &options, None);
+        Self {
+            broker,
+            options,
+            source,
+            settler: None,
+            assigned: BTreeSet::new(),
+            backoff: Backoff::new(BackoffPolicy::default(), seed),
+            fault: None,
+        }
+    }
+
+    /// What happens next. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<ReadEvent, ReadError> {
+        loop {
+            match &mut self.source {
+                Source::Open(reader) => return reader.next().await,
+                Source::Ended => return std::future::pending().await,
+                Source::Opening(opening) => {
+                    let opened = opening.await;
+                    self.source = Source::Ended;
+                    let reader = opened?;
+                    self.settler = Some(reader.settler());
+                    self.source = Source::Open(reader);
+                }
+            }
+        }
+    }
+
+    /// The reader told something: it works.
+    pub(super) fn works(&mut self) {
+        if self.fault.take().is_some() {
+            self.backoff.reset();
+        }
+    }
+
+    /// Opens another reader after a while, because this one failed. Returns the partitions that are gone with it.
+    pub(super) fn reopen(&mut self, error: &ReadError, now: SystemTime) -> BTreeSet<TopicPartition> {
+        let since = self.fault.take().map_or(now, |(since, _)| since);
+        self.fault = Some((since, error.to_string()));
+        self.settler = None;
+        let old = match std::mem::replace(&mut self.source, Source::Ended) {
+            Source::Open(reader) => Some(reader),
+            Source::Opening(_) | Source::Ended => None,
+        };
+        self.source = open(&self.broker, &self.options, Some((old, self.backoff.next_delay())));
+        std::mem::take(&mut self.assigned)
+    }
+
+    pub(super) fn assigned(&mut self, partition: &TopicPartition) {
+        self.assigned.insert(partition.clone());
+    }
+
+    pub(super) fn revoked(&mut self, partition: &TopicPartition) {
+        self.assigned.remove(partition);
+    }
+
+    pub(super) fn settler(&self) -> Option<&Arc<dyn Settler>> {
+        self.settler.as_ref()
+    }
+
+    pub(super) fn positions(&self) -> Vec<PartitionPosition> {
+        self.settler
+            .as_ref()
+            .map_or_else(Vec::new, |settler| settler.positions())
+    }
+
+    pub(super) fn state(&self) -> GroupState {
+        if let Some((since, reason)) = &self.fault {
+            return GroupState::NotReading {
+                since: *since,
+                reason: reason.clone(),
+            };
+        }
+        match self.settler.as_ref().map(|settler| settler.state()) {
+            Some(ReaderState::NotReading { since, reason }) => GroupState::NotReading { since, reason },
+            Some(ReaderState::Reading) | None => GroupState::Reading,
+        }
+    }
+
+    /// Leaves the group, so that others have its records at once.
+    pub(super) async fn close(self, limit: Duration) -> Result<(), ReadError> {
+        match self.source {
+            Source::Open(reader) => reader.close(limit).await,
+            Source::Opening(opening) => match tokio::time::timeout(limit, opening).await {
+                Ok(Ok(reader)) => reader.close(limit).await,
+                Ok(Err(_)) | Err(_) => Ok(()),
+            },
+            Source::Ended => Ok(()),
+        }
+    }
+}
+
+/// Opens a reader, after the one before it has left and the delay is over.
+fn open(
+    broker: &Arc<dyn Broker>,
+    options: &ReaderOptions,
+    after: Option<(Option<Box<dyn Reader>>, Duration)>,
+) -> Source {
+    let broker = Arc::clone(broker);
+    let options = options.clone();
+    Source::Opening(Box::pin(async move {
+        if let Some((old, delay)) = after {
+            if let Some(old) = old {
+                // It failed already; how it leaves changes nothing.
+                let _ = old.close(LEAVE_LIMIT).await;
+            }
+            tokio::time::sleep(delay).await;
+        }
+        broker.open_reader(options).await
+    }))
+}
