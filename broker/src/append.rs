@@ -102,10 +102,12 @@ pub struct Commit {
     observer: Option<Observer>,
 }
 
+type Tell = Box<dyn FnOnce(&[AppendOutcome]) + Send>;
+
 /// Told the outcomes once, whether or not somebody still waits for the commit.
 struct Observer {
     runtime: Handle,
-    tell: Box<dyn FnOnce(&[AppendOutcome]) + Send>,
+    tell: Tell,
 }
 
 impl fmt::Debug for Observer {
@@ -149,11 +151,7 @@ impl Commit {
     /// before it resolved, a task on `runtime` waits for them in its place, so
     /// that what becomes of the records is counted all the same.
     #[must_use]
-    pub fn observe(
-        mut self,
-        runtime: Handle,
-        tell: impl FnOnce(&[AppendOutcome]) + Send + 'static,
-    ) -> Commit {
+    pub fn observe(mut self, runtime: Handle, tell: impl FnOnce(&[AppendOutcome]) + Send + 'static) -> Commit {
         let tell = Box::new(tell);
         self.observer = Some(Observer { runtime, tell });
         self
@@ -214,10 +212,7 @@ mod tests {
     use super::*;
 
     fn stored(position: u64) -> AppendOutcome {
-        Ok(Position {
-            partition: 0,
-            position,
-        })
+        Ok(Position { partition: 0, position })
     }
 
     #[tokio::test]
@@ -234,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn outcomes_are_observed_once_whoever_waits() {
-        let (told, outcomes) = mpsc::channel();
+        let (told, outcomes) = mpsc::sync_channel(8);
         let observe = |commit: Commit| {
             let told = told.clone();
             commit.observe(Handle::current(), move |outcomes| {

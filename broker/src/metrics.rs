@@ -270,8 +270,10 @@ impl BrokerSeries {
     }
 }
 
+type Labelled<T> = Vec<(Labels, Weak<T>)>;
+
 /// Things that are asked for their state at a scrape, for as long as they live.
-struct Watched<T: ?Sized>(Arc<Mutex<Vec<(Labels, Weak<T>)>>>);
+struct Watched<T: ?Sized>(Arc<Mutex<Labelled<T>>>);
 
 impl<T: ?Sized> Watched<T> {
     fn add(&self, labels: Labels, watched: Weak<T>) {

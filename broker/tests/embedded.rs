@@ -3,6 +3,12 @@
 //! The broker is in this process: stopping it is closing its store, and killing it
 //! is opening a copy of the files as they are while it runs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that unwraps fails where it should, and may print"
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,6 +3,12 @@
 //! Cases that leave the broker alone share the running cluster `a`; those that
 //! disturb it start a cluster of their own, which ends with this process at the latest.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that unwraps fails where it should, and may print"
+)]
+
 mod kafka_cluster;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use super::fixture::{Fixture, Settings};
 use super::reading::{Reading, numbers, options};
 use super::waiting::{PATIENCE, within};
 use super::writing::{batch_to, new_topic, number_of, store, unique_group};
+use crate::append::AppendOutcome;
 use crate::error::{ReadErrorKind, Stored};
 use crate::name::TopicName;
 use crate::seam::Broker;
@@ -147,20 +148,24 @@ impl Load {
             let admission = within(PATIENCE, "admit", appender.admit(batch, deadline)).await;
             let indices: BTreeSet<_> = admission.refused.iter().map(|refused| refused.index).collect();
             let outcomes = within(PATIENCE, "commit", admission.commit).await;
-            let mut tally = self.outcomes.lock().unwrap();
-            tally.refused.extend(indices.iter().map(|index| next + index));
-            let admitted = (0..10).filter(|index| !indices.contains(index));
-            for (index, outcome) in admitted.zip(outcomes) {
-                let number = next + index;
-                match outcome {
-                    Ok(_) => tally.confirmed.insert(number),
-                    Err(error) if error.stored == Stored::No => tally.refused.insert(number),
-                    Err(_) => tally.unknown.insert(number),
-                };
-            }
-            drop(tally);
+            self.count(next, &indices, outcomes);
             next += 10;
             pace.tick().await;
+        }
+    }
+
+    /// Counts the outcomes of the ten records from `first` on.
+    fn count(&self, first: usize, refused: &BTreeSet<usize>, outcomes: Vec<AppendOutcome>) {
+        let mut tally = self.outcomes.lock().unwrap();
+        tally.refused.extend(refused.iter().map(|index| first + index));
+        let admitted = (0..10).filter(|index| !refused.contains(index));
+        for (index, outcome) in admitted.zip(outcomes) {
+            let number = first + index;
+            match outcome {
+                Ok(_) => tally.confirmed.insert(number),
+                Err(error) if error.stored == Stored::No => tally.refused.insert(number),
+                Err(_) => tally.unknown.insert(number),
+            };
         }
     }
 

@@ -46,7 +46,7 @@ pub async fn a_large_record_comes_back(fixture: &dyn Fixture) {
     let headers = (0..100)
         .map(|index| Header::new(format!("name-{index}"), vec![index; 32]))
         .collect();
-    let value: Vec<u8> = (0..40_000_u32).map(|index| (index * 31 >> 3) as u8).collect();
+    let value: Vec<u8> = (0..40_000_u32).map(|index| ((index * 31) >> 3) as u8).collect();
     let mut large = record(Some(b"large"), headers, None);
     large.value = Some(value.into());
     let broker = fixture.connect(&Settings::default()).await;

@@ -1,5 +1,7 @@
 //! Fixed texts of the public format, round trips, limits, and garbage.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one range is one stretch")]
+
 use proptest::prelude::*;
 
 use super::*;

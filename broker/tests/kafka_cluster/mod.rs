@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Panics
 /// When nobody said where it is.
-pub fn running(variable: &str) -> String {
+pub(crate) fn running(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!(
             "{variable} is not set: run `make test`; or deploy/local/services-up, then set \
@@ -48,12 +48,12 @@ async fn run(arguments: &[&str]) -> String {
 }
 
 /// Runs one of Kafka's own tools.
-pub async fn tool(arguments: &[&str]) -> String {
+pub(crate) async fn tool(arguments: &[&str]) -> String {
     run(&[&["tool"], arguments].concat()).await
 }
 
 /// A cluster of one broker that belongs to one test, and ends with it.
-pub struct Cluster {
+pub(crate) struct Cluster {
     name: String,
     port: u16,
     folder: TempDir,
@@ -61,7 +61,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts one on ports that are free.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         // Both are held until both are known, or they could be the same.
         let listeners = [free(), free()];
         let [port, controller_port] = listeners
@@ -96,12 +96,12 @@ impl Cluster {
     }
 
     /// Where clients find it.
-    pub fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Starts it again, with the settings that it had.
-    pub async fn start_again(&self) {
+    pub(crate) async fn start_again(&self) {
         self.start_with(&[]).await;
     }
 
@@ -116,7 +116,7 @@ impl Cluster {
     }
 
     /// Runs a command of the script over this cluster.
-    pub async fn command(&self, command: &str, more: &[&str]) {
+    pub(crate) async fn command(&self, command: &str, more: &[&str]) {
         run(&[&[command, "--name", &self.name, "--data", self.data()], more].concat()).await;
     }
 }
