@@ -169,7 +169,9 @@ impl RouteTable {
             "no rule of revision {revision} matches an event of region {home} and type {type_name:?}; \
              ask the operator for a rule, or see why with `meridian rules explain`"
         );
-        Refusal::new(FaultCode::NoRoute, message).with_resource("route", type_name)
+        Refusal::new(FaultCode::NoRoute, message.clone())
+            .with_field("type", message)
+            .with_resource("route", type_name)
     }
 }
 
