@@ -12,6 +12,7 @@ use meridian_tests::harness::{Brokers, Gateway, GatewayPlan, Scratch, http, wire
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -19,6 +20,8 @@ use tonic_types::StatusExt as _;
 use crate::regions::US;
 
 const TYPE: &str = "com.acme.order.placed";
+const ENDS_SOON: Duration = Duration::from_secs(5);
+const ENDS_IF_SILENT: Duration = Duration::from_secs(45);
 const RULES: &str = "rules:\n  - name: orders\n    when: { type: com.acme.order.* }\n    send: { topic: orders }\n";
 
 async fn gateway(scratch: &Scratch) -> Gateway {
@@ -314,9 +317,9 @@ async fn a_publisher_may_not_pose_as_a_gateway() {
     assert_eq!(status.get_details_error_info().unwrap().reason, "FORWARDED_BY_UNKNOWN");
 }
 
-/// Things that are no gRPC.
+/// Things that are no gRPC, each long enough that nothing is left to wait for.
 fn garbage(seed: u8) -> Vec<Vec<u8>> {
-    let noise: Vec<u8> = (0..4_096_u32)
+    let noise: Vec<u8> = (0..600_000_u32)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed)
         .collect();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -342,12 +345,12 @@ fn garbage(seed: u8) -> Vec<Vec<u8>> {
 }
 
 /// Sends bytes and waits until the other side ends the connection.
-async fn until_ended(address: &str, bytes: &[u8]) {
+async fn until_ended(address: &str, bytes: &[u8], within: Duration) {
     let mut stream = TcpStream::connect(address).await.expect("the process listens");
     // It may have ended before it read all of it.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let ended = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    let ended = timeout(within, stream.read_to_end(&mut answer)).await;
     assert!(
         ended.is_ok(),
         "{address} keeps the connection of garbage {:02x?} open",
@@ -363,10 +366,22 @@ async fn garbage_ends_the_connection_and_nothing_else() {
     let round = async |seed: u8| {
         for port in &ports {
             for bytes in garbage(seed) {
-                until_ended(port, &bytes).await;
+                until_ended(port, &bytes, ENDS_SOON).await;
             }
         }
     };
+    // Peers that say nothing, or stop in the middle of a frame, are given some time first.
+    let mut silent = JoinSet::new();
+    for port in ports.clone() {
+        for bytes in [
+            &b""[..],
+            b"PRI * HT",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\x10\0\x04\0\0\0\0\0abc",
+        ] {
+            let port = port.clone();
+            silent.spawn(async move { until_ended(&port, bytes, ENDS_IF_SILENT).await });
+        }
+    }
     // The first rounds fill pools and caches.
     for seed in 0..10 {
         round(seed).await;
@@ -380,6 +395,9 @@ async fn garbage_ends_the_connection_and_nothing_else() {
         after_kib < before_kib + 8 * 1024,
         "500 connections of garbage cost {before_kib} -> {after_kib} KiB"
     );
+    while let Some(ended) = silent.join_next().await {
+        ended.unwrap();
+    }
     assert!(gateway.process().is_running());
     let results = wire::publish(&gateway.data(), &[wire::event("1", TYPE)]).await.unwrap();
     wire::receipt(&results[0]);
