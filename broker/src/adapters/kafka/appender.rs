@@ -135,7 +135,10 @@ impl KafkaAppender {
             };
             let kind = fault_of(code).append_kind();
             let message = format!("the producer did not take the record: {code}");
-            if matches!(fault_of(code), Fault::TopicMissing | Fault::RecordTooLarge) {
+            if matches!(
+                fault_of(code),
+                Fault::TopicMissing | Fault::RecordTooLarge | Fault::NotAuthorized
+            ) {
                 let mut freed = Freed::default();
                 let error = AppendError::refused(kind, message);
                 session.in_flight().refuse(number, error, &mut freed);

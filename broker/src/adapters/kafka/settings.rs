@@ -128,11 +128,9 @@ pub(super) fn consumer(config: &KafkaConfig, options: &ReaderOptions) -> Propert
     let set = &mut properties;
     let kilobytes = (options.max_unsettled_bytes / 1024).clamp(64, FETCH_QUEUE_KILOBYTES);
     put(set, "queued.max.messages.kbytes", kilobytes);
-    put(
-        set,
-        "queued.min.messages",
-        options.max_unsettled_records.clamp(1, 10_000),
-    );
+    // Bytes are the limit; the default of 1 s would stop a full queue's refill for that long.
+    put(set, "queued.min.messages", 100_000);
+    put(set, "fetch.queue.backoff.ms", 10);
     put(set, "fetch.wait.max.ms", 250);
     properties.extend(common(config));
     let set = &mut properties;
