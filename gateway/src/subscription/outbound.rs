@@ -36,7 +36,7 @@ pub(super) struct Outbound {
 
 /// The transport's end.
 #[derive(Debug)]
-pub(super) struct SessionStream {
+pub struct SessionStream {
     receiver: mpsc::Receiver<SubscribeResponse>,
     shared: Arc<Shared>,
     ended: bool,

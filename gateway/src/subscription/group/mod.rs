@@ -19,4 +19,4 @@ mod view;
 
 pub(super) use command::{Command, Join};
 pub(super) use owner::{Owner, OwnerParts};
-pub(super) use view::{GroupView, SharedView};
+pub(super) use view::SharedView;
