@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use meridian_event::EventBuilder;
+use meridian_proto::meridian::PublishRequest;
+use meridian_proto::meridian::publisher_service_client::PublisherServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::clients::lean_stream::connect;
+use crate::clients::unary::expect_receipt;
 use crate::failure::{Failure, While as _};
 use crate::process_usage::ProcessUsage;
 
@@ -114,6 +119,10 @@ impl Gateway {
             folder,
         };
         gateway.await_ready(admin_port).await?;
+        gateway.await_topic("com.acme.order.first").await?;
+        for number in 0..others.len() {
+            gateway.await_topic(&format!("com.acme.other-{number}")).await?;
+        }
         Ok(gateway)
     }
 
@@ -164,6 +173,31 @@ impl Gateway {
             sleep(PROBE_PAUSE).await;
         }
         Ok(())
+    }
+
+    /// Publishes an event until it has a receipt: a gateway that is ready may still be
+    /// making its topics.
+    async fn await_topic(&self, type_name: &str) -> Result<(), Failure> {
+        let event = EventBuilder::new("first", "/bench", type_name)
+            .build()
+            .during("building an event")?;
+        let mut client = PublisherServiceClient::new(connect(&self.address()).await?);
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let request = PublishRequest {
+                events: vec![event.encoded().clone()],
+                forwarded_by: Vec::new(),
+            };
+            let response = client.publish(request).await.during("publishing the first event")?;
+            let refusal = match expect_receipt(response.into_inner()) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => refusal,
+            };
+            if Instant::now() > deadline {
+                return Err(refusal);
+            }
+            sleep(PROBE_PAUSE).await;
+        }
     }
 
     fn log_end(&self) -> String {

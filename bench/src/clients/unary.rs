@@ -103,7 +103,8 @@ impl Caller {
     }
 }
 
-fn expect_receipt(response: PublishResponse) -> Result<(), Failure> {
+/// The receipt of a single event, or why there is none.
+pub(crate) fn expect_receipt(response: PublishResponse) -> Result<(), Failure> {
     match response.results.into_iter().next().and_then(|result| result.outcome) {
         Some(Outcome::Receipt(_)) => Ok(()),
         Some(Outcome::Refusal(status) | Outcome::Unknown(status)) => {

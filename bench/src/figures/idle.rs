@@ -8,7 +8,7 @@ use std::time::Duration;
 use meridian_proto::meridian::subscribe_request::Request as Word;
 use meridian_proto::meridian::subscribe_response::Response as Answer;
 use meridian_proto::meridian::subscriber_service_client::SubscriberServiceClient;
-use meridian_proto::meridian::{OpenSession, SubscribeRequest};
+use meridian_proto::meridian::{OpenSession, StartPosition, SubscribeRequest};
 use meridian_worker_sdk::Publisher;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -155,6 +155,8 @@ impl Sessions {
                     topics: vec![topic.to_owned()],
                     worker_id: format!("idle-worker-{number}"),
                     credit_messages: 16,
+                    // The topic has the event that showed that it is there.
+                    start_position: StartPosition::Latest.into(),
                     credit_bytes: 1024 * 1024,
                     ..OpenSession::default()
                 };
