@@ -156,7 +156,8 @@ async fn read_process(mut child: Child, observe: mpsc::Sender<Observation>, mut 
                 }
                 _ => break,
             },
-            _ = stopped.wait_for(|stopped| *stopped), if input.is_some() => input = None,
+            // What `wait_for` lends is a lock, and must not live while a line is passed on.
+            () = async { drop(stopped.wait_for(|stopped| *stopped).await) }, if input.is_some() => input = None,
         }
     }
     drop(input);
