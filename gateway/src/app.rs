@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meridian_broker::metrics::BrokerMetrics;
 use meridian_broker::{Broker, BrokerName, ConnectError, connect};
@@ -17,6 +17,7 @@ use meridian_runtime::{
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::health;
@@ -28,6 +29,8 @@ use crate::subscription::Subscriptions;
 
 /// How long a broker may take to close after all else is done.
 const BROKER_CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// How long probes and operators may take for their last answer.
+const ADMIN_CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a process hands to its gateway.
 #[derive(Clone)]
@@ -271,8 +274,9 @@ impl RunningGateway {
         } = self;
         let within = self.shutdown_deadline;
         // Half of the time belongs to workers, the rest to what comes after them.
-        let sessions_end = clock.now() + within / 2;
-        let groups_end = clock.now() + within * 3 / 4;
+        let began = clock.now();
+        let [sessions_end, groups_end, publishes_end, flush_end] =
+            [8, 11, 13, 14].map(|sixteenths| began + within * sixteenths / 16);
         let (draining_sessions, closing_groups) = (Arc::clone(&subscriptions), subscriptions);
         let (flushing, closing) = (brokers.clone(), brokers);
         ShutdownPlan::new(within)
@@ -286,12 +290,11 @@ impl RunningGateway {
             .phase("settle and leave groups", async move {
                 closing_groups.close(groups_end).await;
             })
-            .phase("finish publishes", data.end())
+            .phase("finish publishes", data.end(publishes_end))
             .phase("flush brokers", async move {
                 let flush = |broker: &Arc<dyn Broker>| {
                     let appender = broker.appender();
-                    let deadline = clock.now() + BROKER_CLOSE_WITHIN;
-                    async move { appender.flush(deadline).await }
+                    async move { appender.flush(flush_end).await }
                 };
                 let flushed = futures::future::join_all(flushing.iter().map(|(_, broker)| flush(broker))).await;
                 if flushed.contains(&false) {
@@ -304,7 +307,7 @@ impl RunningGateway {
             )
             .phase("close the admin port", async move {
                 background.cancel();
-                admin.end().await;
+                admin.end(clock.now() + ADMIN_CLOSE_WITHIN).await;
             })
             .run()
             .await
@@ -312,10 +315,17 @@ impl RunningGateway {
 }
 
 impl PortTask {
-    async fn end(self) {
+    /// Listens no more; connections finish what they serve, and are cut at `by`,
+    /// for a client that watches something would hold up what comes after.
+    async fn end(mut self, by: Instant) {
         self.stop.cancel();
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "serving a port failed");
+        match timeout_at(by.into(), &mut self.serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "serving a port failed"),
+            Err(_) => {
+                self.serving.abort();
+                tracing::warn!("connections were still open, and are cut");
+            }
         }
     }
 }

@@ -4,7 +4,8 @@
 //! What holds: as many connections are open as the limit allows, a further one is
 //! closed at once; bytes that are no HTTP end their own connection and nothing
 //! else; a connection that says nothing is closed; when the token is cancelled,
-//! connections finish what they serve and close.
+//! connections finish what they serve and close; when [`Server::run`] is dropped,
+//! what is still open is cut.
 
 use std::io;
 use std::sync::Arc;
@@ -134,7 +135,7 @@ impl Server {
             open.inc();
             if begins_well(&stream, port, &token).await {
                 serve(stream, builder, routes, token).await;
-            } else {
+            } else if !token.is_cancelled() {
                 refused.inc();
             }
             open.dec();
@@ -160,8 +161,8 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Whether the client says something soon, and on the data port that it speaks
-/// HTTP/2. Nothing is taken from the socket.
+/// Whether the client says soon how it speaks: HTTP/2, or on the admin port
+/// anything else. Nothing is taken from the socket.
 async fn begins_well(stream: &TcpStream, port: Port, token: &CancellationToken) -> bool {
     let look = async {
         let mut first = [0; PREFACE.len()];

@@ -33,7 +33,11 @@ fn open(credit: u32) -> wire::OpenSession {
 impl Session {
     async fn open(here: &TestGateway, open: wire::OpenSession) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(64);
-        say.send(wire::SubscribeRequest { request: Some(Said::Open(open)) }).await.unwrap();
+        say.send(wire::SubscribeRequest {
+            request: Some(Said::Open(open)),
+        })
+        .await
+        .unwrap();
         let mut client = SubscriberServiceClient::new(here.channel().await);
         let hear = client.subscribe(ReceiverStream::new(said)).await?.into_inner();
         Ok(Self { say, hear })
@@ -41,7 +45,9 @@ impl Session {
 
     async fn hear(&mut self) -> Result<Heard, Status> {
         let within = Duration::from_secs(20);
-        let heard = tokio::time::timeout(within, self.hear.message()).await.expect("nothing came in time")?;
+        let heard = tokio::time::timeout(within, self.hear.message())
+            .await
+            .expect("nothing came in time")?;
         Ok(heard.expect("the stream has ended").response.unwrap())
     }
 
@@ -57,9 +63,21 @@ impl Session {
     }
 
     async fn settle(&mut self, delivery_id: u64, action: wire::SettlementAction) -> wire::SettlementResult {
-        let settlement = wire::Settlement { delivery_id, action: action.into(), reason: "because".to_owned(), ..Default::default() };
-        let settle = wire::Settle { settlements: vec![settlement] };
-        self.say.send(wire::SubscribeRequest { request: Some(Said::Settle(settle)) }).await.unwrap();
+        let settlement = wire::Settlement {
+            delivery_id,
+            action: action.into(),
+            reason: "because".to_owned(),
+            ..Default::default()
+        };
+        let settle = wire::Settle {
+            settlements: vec![settlement],
+        };
+        self.say
+            .send(wire::SubscribeRequest {
+                request: Some(Said::Settle(settle)),
+            })
+            .await
+            .unwrap();
         loop {
             if let Heard::Settled(settled) = self.hear().await.unwrap() {
                 return settled.results.into_iter().next().unwrap();
@@ -70,7 +88,13 @@ impl Session {
 
 async fn started(events: usize, keys: usize) -> TestGateway {
     let here = TestGateway::start("us-east", RULES, "").await;
-    let event = |number: usize| event(&number.to_string(), "com.acme.order.placed", &format!("k{}", number % keys));
+    let event = |number: usize| {
+        event(
+            &number.to_string(),
+            "com.acme.order.placed",
+            &format!("k{}", number % keys),
+        )
+    };
     let results = here.publish((0..events).map(event).collect()).await;
     results.iter().for_each(|result| drop(harness::receipt(result)));
     here
@@ -80,15 +104,30 @@ async fn started(events: usize, keys: usize) -> TestGateway {
 async fn a_session_is_opened_and_settles_by_id() {
     let here = started(3, 3).await;
     let mut worker = Session::open(&here, open(10)).await.unwrap();
-    let Heard::Opened(opened) = worker.hear().await.unwrap() else { panic!("the first message is `opened`") };
-    assert_eq!((opened.region.as_str(), opened.lease_seconds, opened.credit_messages), ("us-east", 30, 10));
+    let Heard::Opened(opened) = worker.hear().await.unwrap() else {
+        panic!("the first message is `opened`")
+    };
+    assert_eq!(
+        (opened.region.as_str(), opened.lease_seconds, opened.credit_messages),
+        ("us-east", 30, 10)
+    );
     let deliveries = worker.deliveries(3).await;
-    assert!(deliveries.iter().all(|delivery| delivery.attempt == 1 && delivery.topic == "orders"));
-    let accepted = worker.settle(deliveries[0].delivery_id, wire::SettlementAction::Accept).await;
+    assert!(
+        deliveries
+            .iter()
+            .all(|delivery| delivery.attempt == 1 && delivery.topic == "orders")
+    );
+    let accepted = worker
+        .settle(deliveries[0].delivery_id, wire::SettlementAction::Accept)
+        .await;
     assert_eq!(accepted.outcome(), wire::SettlementOutcome::Applied);
-    let again = worker.settle(deliveries[0].delivery_id, wire::SettlementAction::Accept).await;
+    let again = worker
+        .settle(deliveries[0].delivery_id, wire::SettlementAction::Accept)
+        .await;
     assert_eq!(again.outcome(), wire::SettlementOutcome::UnknownDelivery);
-    let nonsense = worker.settle(deliveries[1].delivery_id, wire::SettlementAction::Unspecified).await;
+    let nonsense = worker
+        .settle(deliveries[1].delivery_id, wire::SettlementAction::Unspecified)
+        .await;
     assert_eq!(nonsense.outcome(), wire::SettlementOutcome::Invalid);
     assert!(here.gateway.shutdown().await.is_clean());
 }
@@ -114,7 +153,9 @@ async fn never_more_in_flight_than_credit_and_one_at_a_time_for_a_key() {
         let deliveries = worker.deliveries(1).await;
         let ids: Vec<_> = deliveries.iter().map(|delivery| delivery.position).collect();
         assert_eq!(ids, [number], "one key: in order, one at a time");
-        worker.settle(deliveries[0].delivery_id, wire::SettlementAction::Accept).await;
+        worker
+            .settle(deliveries[0].delivery_id, wire::SettlementAction::Accept)
+            .await;
     }
 }
 
@@ -127,7 +168,9 @@ async fn what_a_lost_worker_held_comes_again_with_the_attempt_counted() {
     let mut worker = Session::open(&here, open(1)).await.unwrap();
     let again = worker.deliveries(1).await;
     assert_eq!(again[0].attempt, 2);
-    worker.settle(again[0].delivery_id, wire::SettlementAction::Accept).await;
+    worker
+        .settle(again[0].delivery_id, wire::SettlementAction::Accept)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,10 +178,16 @@ async fn a_rejected_event_goes_to_the_dead_letters_and_others_go_on() {
     let here = started(2, 1).await;
     let mut worker = Session::open(&here, open(1)).await.unwrap();
     let first = worker.deliveries(1).await;
-    worker.settle(first[0].delivery_id, wire::SettlementAction::Reject).await;
+    worker
+        .settle(first[0].delivery_id, wire::SettlementAction::Reject)
+        .await;
     let second = worker.deliveries(1).await;
     assert_eq!(second[0].position, 1);
-    let dead = wire::OpenSession { group: "undertaker".to_owned(), topics: vec!["orders.dead-letters".to_owned()], ..open(1) };
+    let dead = wire::OpenSession {
+        group: "undertaker".to_owned(),
+        topics: vec!["orders.dead-letters".to_owned()],
+        ..open(1)
+    };
     let mut undertaker = Session::open(&here, dead).await.unwrap();
     let dead = undertaker.deliveries(1).await;
     assert_eq!(dead[0].topic, "orders.dead-letters");
@@ -153,7 +202,9 @@ async fn settled_work_does_not_come_again_after_a_restart() {
     while settled < 60 {
         for delivery in worker.deliveries(1).await {
             if settled < 60 {
-                worker.settle(delivery.delivery_id, wire::SettlementAction::Accept).await;
+                worker
+                    .settle(delivery.delivery_id, wire::SettlementAction::Accept)
+                    .await;
                 settled += 1;
             }
         }
@@ -172,7 +223,9 @@ async fn settled_work_does_not_come_again_after_a_restart() {
     while left < 40 {
         for delivery in worker.deliveries(1).await {
             assert_eq!(delivery.attempt, 1, "a shutdown counts no attempt");
-            worker.settle(delivery.delivery_id, wire::SettlementAction::Accept).await;
+            worker
+                .settle(delivery.delivery_id, wire::SettlementAction::Accept)
+                .await;
             left += 1;
         }
     }
@@ -205,17 +258,34 @@ async fn a_drained_gateway_asks_workers_to_move() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_makes_no_sense_is_refused_with_its_fields() {
     let here = started(0, 1).await;
-    let bad = wire::OpenSession { group: "no spaces".to_owned(), topics: vec![], ordering: 9, ..open(1) };
+    let bad = wire::OpenSession {
+        group: "no spaces".to_owned(),
+        topics: vec![],
+        ordering: 9,
+        ..open(1)
+    };
     let status = Session::open(&here, bad).await.err().unwrap();
     assert_eq!(status.code(), Code::InvalidArgument);
     for field in ["open.group", "open.topics", "open.ordering"] {
         let details = tonic_types::StatusExt::get_error_details(&status);
         let violations = details.bad_request().unwrap().field_violations.clone();
-        assert!(violations.iter().any(|violation| violation.field == field), "{field} in {violations:?}");
+        assert!(
+            violations.iter().any(|violation| violation.field == field),
+            "{field} in {violations:?}"
+        );
     }
     let _first = Session::open(&here, open(1)).await.unwrap();
-    let other = wire::OpenSession { ordering: wire::Ordering::None.into(), ..open(1) };
+    let other = wire::OpenSession {
+        ordering: wire::Ordering::None.into(),
+        ..open(1)
+    };
     let status = Session::open(&here, other).await.err().unwrap();
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("open.ordering = KEY, this session asks for NONE"), "{}", status.message());
+    assert!(
+        status
+            .message()
+            .contains("open.ordering = KEY, this session asks for NONE"),
+        "{}",
+        status.message()
+    );
 }

@@ -20,7 +20,11 @@ use super::code::FaultCode;
 pub const ERROR_DOMAIN: &str = "meridian";
 
 const MAX_MESSAGE_BYTES: usize = 1024;
+const MAX_DESCRIPTION_BYTES: usize = 256;
 const MAX_FIELDS: usize = 16;
+const BRIEF_MESSAGE_BYTES: usize = 128;
+/// Type names, code and index.
+const FIXED_BYTES: usize = 250;
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +58,10 @@ impl Refusal {
     #[must_use]
     pub fn with_field(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
         if self.fields.len() < MAX_FIELDS {
-            let mut description = description.into();
-            cut(&mut description, MAX_MESSAGE_BYTES);
-            self.fields.push((field.into(), description));
+            let (mut field, mut description) = (field.into(), description.into());
+            cut(&mut field, MAX_DESCRIPTION_BYTES);
+            cut(&mut description, MAX_DESCRIPTION_BYTES);
+            self.fields.push((field, description));
         }
         self
     }
@@ -65,7 +70,9 @@ impl Refusal {
     /// as `topic`, and its name.
     #[must_use]
     pub fn with_resource(mut self, kind: &'static str, name: impl Into<String>) -> Self {
-        self.resource = Some((kind, name.into()));
+        let mut name = name.into();
+        cut(&mut name, MAX_DESCRIPTION_BYTES);
+        self.resource = Some((kind, name));
         self
     }
 
@@ -102,6 +109,23 @@ impl Refusal {
             };
         }
         self.with_metadata("eventIndex", index.to_string())
+    }
+
+    /// The same in few words, where many refusals share one message.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        cut(&mut self.message, BRIEF_MESSAGE_BYTES);
+        self.fields.truncate(1);
+        for (_, description) in &mut self.fields {
+            description.clear();
+        }
+        self
+    }
+
+    /// About how many bytes it has on the wire.
+    pub fn size_bytes(&self) -> usize {
+        let fields = self.fields.iter().map(|(field, text)| field.len() + text.len() + 8);
+        self.message.len() + fields.sum::<usize>() + FIXED_BYTES
     }
 
     /// The code.
@@ -224,6 +248,8 @@ mod tests {
             refusal = refusal.with_field("id", "x".repeat(5_000));
         }
         assert!(refusal.message().len() <= MAX_MESSAGE_BYTES + 4);
+        assert!(refusal.to_status().details().len() < 8 * 1024, "it travels in headers, as base64");
+        assert!(refusal.clone().brief().to_rpc_status().encoded_len() < 512);
         assert_eq!(
             refusal
                 .to_status()

@@ -4,10 +4,12 @@
 //! the other waits for outcomes and answers. What holds: a stream has at most its
 //! window of batches and bytes in flight, and reads no further meanwhile, which
 //! HTTP/2 flow control carries back to the publisher; a batch leaves the window
-//! when its last result was taken by the connection; a stream that ends has
-//! answered for every batch that it has read, unless the publisher is gone.
+//! when its last result was taken by the connection, and the gateway's own limits
+//! when its last outcome is known; a stream that ends has answered for every batch
+//! that it has read, unless the publisher is gone.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,14 +63,14 @@ enum Begun {
     Batch {
         number: u64,
         in_flight: InFlight,
-        /// Given back when the batch is answered.
-        permits: Permits,
+        admission: Option<AdmissionPermit>,
+        window: WindowShare,
     },
     Ended(Status),
 }
 
-/// A batch's share of the stream's window and of the gateway's limits.
-type Permits = (OwnedSemaphorePermit, BytePermit, Option<AdmissionPermit>);
+/// A batch's share of the stream's window: one batch, and its bytes.
+type WindowShare = (OwnedSemaphorePermit, BytePermit);
 
 struct StreamReader {
     ingress: Arc<Ingress>,
@@ -124,12 +126,12 @@ impl StreamReader {
             Ok(size_bytes) => size_bytes,
             Err(refusal) => return self.refused(number, &events, &refusal).await,
         };
-        let Some((batch, bytes)) = self.window(size_bytes).await else {
+        let Some(window) = self.window(size_bytes).await else {
             return Begun::Ended(Status::internal("the window of the stream was closed"));
         };
         let deadline = self.ingress.clock.now() + self.ingress.publish_deadline;
         match self.ingress.admission.admit(size_bytes, deadline).await {
-            Ok(permit) => {
+            Ok(admission) => {
                 let publishing = &self.ingress.publishing;
                 let in_flight = publishing
                     .begin(&Source::Client, events, &mut self.lane, deadline)
@@ -137,19 +139,21 @@ impl StreamReader {
                 Begun::Batch {
                     number,
                     in_flight,
-                    permits: (batch, bytes, Some(permit)),
+                    admission: Some(admission),
+                    window,
                 }
             }
             Err(refusal) => Begun::Batch {
                 number,
                 in_flight: all_refused(&events, &refusal),
-                permits: (batch, bytes, None),
+                admission: None,
+                window,
             },
         }
     }
 
     /// Waits for room in the window. A batch larger than all of it takes all.
-    async fn window(&self, size_bytes: u64) -> Option<(OwnedSemaphorePermit, BytePermit)> {
+    async fn window(&self, size_bytes: u64) -> Option<WindowShare> {
         let batch = Arc::clone(&self.window).acquire_owned().await.ok()?;
         let bytes = size_bytes.min(self.window_bytes.max_request_bytes());
         let bytes = match self.window_bytes.try_acquire(bytes) {
@@ -164,10 +168,11 @@ impl StreamReader {
 
     async fn refused(&self, number: u64, events: &[Bytes], refusal: &Refusal) -> Begun {
         match self.window(0).await {
-            Some((batch, bytes)) => Begun::Batch {
+            Some(window) => Begun::Batch {
                 number,
                 in_flight: all_refused(events, refusal),
-                permits: (batch, bytes, None),
+                admission: None,
+                window,
             },
             None => Begun::Ended(refusal.to_status()),
         }
@@ -192,32 +197,51 @@ fn all_refused(events: &[Bytes], refusal: &Refusal) -> InFlight {
 struct Open {
     templates: Arc<Vec<ReceiptTemplate>>,
     parts_left: usize,
-    _permits: Permits,
+    /// Given back when all outcomes are known, however slowly they are taken.
+    admission: Option<AdmissionPermit>,
+    /// Given back when the last answer is taken.
+    window: WindowShare,
+}
+
+/// An answer that the connection has not taken yet.
+struct Waiting {
+    answer: Answer,
+    /// With the last answer of a batch.
+    window: Option<WindowShare>,
+}
+
+/// The batches of one stream that are not answered.
+#[derive(Default)]
+struct Answering {
+    /// As many as the window has.
+    open: HashMap<u64, Open>,
+    parts: FuturesUnordered<BoxFuture<'static, (u64, Vec<EventResult>)>>,
+    /// As many as the window's batches have parts.
+    waiting: VecDeque<Waiting>,
 }
 
 /// Waits for outcomes and answers, until all batches are answered and no more come.
+/// Outcomes are taken also while the publisher takes no answers, so that it holds
+/// up nobody but itself.
 async fn answer(mut batches: mpsc::Receiver<Begun>, answers: Answers) {
-    let mut open: HashMap<u64, Open> = HashMap::new(); // as many as the window has
-    let mut parts: FuturesUnordered<BoxFuture<'static, (u64, Vec<EventResult>)>> = FuturesUnordered::new();
+    let mut answering = Answering::default();
     let mut end = None;
     let mut reading = true;
-    while reading || !parts.is_empty() {
+    while reading || answering.is_at_work() {
         tokio::select! {
-            Some((number, results)) = parts.next() => {
-                if !answer_part(&mut open, number, results, &answers).await {
-                    return;
+            room = answers.reserve(), if !answering.waiting.is_empty() => {
+                let Ok(room) = room else {
+                    return; // the publisher is gone
+                };
+                if let Some(next) = answering.waiting.pop_front() {
+                    room.send(Ok(next.answer));
+                    drop(next.window);
                 }
             }
+            Some((number, results)) = answering.parts.next() => answering.known(number, results),
             next = batches.recv(), if reading => match next {
-                Some(Begun::Batch { number, in_flight, permits }) => {
-                    let InFlight { templates, known, parts: new } = in_flight;
-                    let parts_left = new.len() + usize::from(!known.is_empty() || new.is_empty());
-                    let known_now = parts_left > new.len();
-                    open.insert(number, Open { templates, parts_left, _permits: permits });
-                    parts.extend(new.into_iter().map(|part| -> BoxFuture<'static, _> { Box::pin(async move { (number, part.await) }) }));
-                    if known_now && !answer_part(&mut open, number, known, &answers).await {
-                        return;
-                    }
+                Some(Begun::Batch { number, in_flight, admission, window }) => {
+                    answering.open(number, in_flight, admission, window);
                 }
                 Some(Begun::Ended(status)) => {
                     end = Some(status);
@@ -233,27 +257,56 @@ async fn answer(mut batches: mpsc::Receiver<Begun>, answers: Answers) {
     }
 }
 
-/// Sends some results of a batch; false when the publisher is gone.
-async fn answer_part(open: &mut HashMap<u64, Open>, number: u64, results: Vec<EventResult>, answers: &Answers) -> bool {
-    let Some(batch) = open.get_mut(&number) else {
-        return true; // a part belongs to a batch that is open
-    };
-    batch.parts_left -= 1;
-    let batch_complete = batch.parts_left == 0;
-    let results = Results {
-        templates: Arc::clone(&batch.templates),
-        results,
-    };
-    let sent = answers
-        .send(Ok(Answer::Part {
-            batch_number: number,
-            results,
-            batch_complete,
-        }))
-        .await
-        .is_ok();
-    if batch_complete {
-        open.remove(&number);
+impl Answering {
+    fn is_at_work(&self) -> bool {
+        !self.parts.is_empty() || !self.waiting.is_empty()
     }
-    sent
+
+    fn open(&mut self, number: u64, in_flight: InFlight, admission: Option<AdmissionPermit>, window: WindowShare) {
+        let InFlight {
+            templates,
+            known,
+            parts,
+        } = in_flight;
+        // What is known already is an answer, and so is the end of an empty batch.
+        let answers_now = !known.is_empty() || parts.is_empty();
+        self.open.insert(
+            number,
+            Open {
+                templates,
+                parts_left: parts.len() + usize::from(answers_now),
+                admission,
+                window,
+            },
+        );
+        for part in parts {
+            self.parts.push(Box::pin(async move { (number, part.await) }));
+        }
+        if answers_now {
+            self.known(number, known);
+        }
+    }
+
+    /// Some results of a batch are known.
+    fn known(&mut self, number: u64, results: Vec<EventResult>) {
+        let Entry::Occupied(mut batch) = self.open.entry(number) else {
+            return; // a part belongs to a batch that is open
+        };
+        batch.get_mut().parts_left -= 1;
+        let batch_complete = batch.get().parts_left == 0;
+        let templates = Arc::clone(&batch.get().templates);
+        let window = batch_complete.then(|| {
+            let Open { admission, window, .. } = batch.remove();
+            drop(admission);
+            window
+        });
+        self.waiting.push_back(Waiting {
+            answer: Answer::Part {
+                batch_number: number,
+                results: Results { templates, results },
+                batch_complete,
+            },
+            window,
+        });
+    }
 }

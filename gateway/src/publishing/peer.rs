@@ -114,6 +114,7 @@ impl Peer {
         };
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last_fault = String::new();
+        let mut last_refusal = None;
         for turn in 0..self.gateways.len() {
             let index = (first + turn) % self.gateways.len();
             let gateway = &self.gateways[index];
@@ -123,11 +124,21 @@ impl Peer {
                     return Ok(response);
                 }
                 Err(Attempt::NotSent(reason)) => last_fault = format!("{}: {reason}", gateway.address),
-                Err(Attempt::Refused(status)) => return Err(PeerFault::NotSent(self.refused(&status))),
+                Err(Attempt::Refused(status)) => {
+                    let refusal = self.refused(&status);
+                    if !matches!(refusal.code(), FaultCode::Draining | FaultCode::GatewayOverloaded) {
+                        return Err(PeerFault::NotSent(refusal));
+                    }
+                    // Its own state, not the request's fault: another one may take it.
+                    last_refusal = Some(refusal);
+                }
                 Err(Attempt::Unconfirmed(status)) => {
                     return Err(PeerFault::Unconfirmed(self.unconfirmed(&gateway.address, &status)));
                 }
             }
+        }
+        if let Some(refusal) = last_refusal {
+            return Err(PeerFault::NotSent(refusal));
         }
         let message = format!(
             "no gateway of region {} answers ({last_fault}); see whether it runs, and `peers.{}.addresses`",

@@ -26,6 +26,10 @@ use crate::fault::{FaultCode, Refusal};
 use crate::metrics::GatewayMetrics;
 use crate::routing::{RouteTable, RuleBook, TopicKeeper};
 
+/// So many bytes of a batch's refusals are told in full, and the rest in few words,
+/// for clients read messages of 4 MiB at most unless told otherwise.
+const MAX_REFUSED_BYTES: usize = 1024 * 1024;
+
 /// Takes batches of every publisher of the gateway.
 pub struct Publishing {
     book: Arc<RuleBook>,
@@ -107,7 +111,7 @@ impl Publishing {
         let mut local: Vec<LocalShare> = self.brokers.iter().map(|_| LocalShare::default()).collect();
         let mut remote: Vec<Share> = Vec::new();
         let mut preparation = Preparation::new(&table, &self.bindings, source, &self.limits, self.clock.wall_millis());
-        let mut received_bytes = 0;
+        let (mut received_bytes, mut refused_bytes) = (0, 0);
         let count = events.len();
         for (index, event) in (0u32..).zip(events) {
             received_bytes += event.len() as u64;
@@ -141,7 +145,12 @@ impl Publishing {
                     remote[place].events.push(event);
                 }
                 Err(refusal) => {
-                    let outcome = Outcome::Refused(Box::new(refusal.at_event(index as usize)));
+                    let mut refusal = refusal.at_event(index as usize);
+                    refused_bytes += refusal.size_bytes();
+                    if refused_bytes > MAX_REFUSED_BYTES {
+                        refusal = refusal.brief();
+                    }
+                    let outcome = Outcome::Refused(Box::new(refusal));
                     known.push(EventResult { index, outcome });
                 }
             }

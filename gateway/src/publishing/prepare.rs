@@ -36,7 +36,7 @@ pub enum Prepared {
     },
     /// For the gateway of another region.
     Peer {
-        /// Which, by its place in the table's peers.
+        /// Which.
         region: RegionName,
         /// The event, stamped.
         event: Bytes,
@@ -221,13 +221,17 @@ impl<'a> Preparation<'a> {
     fn stamp(&self, event: &Event, rule_index: usize, origin: (&str, i64)) -> Result<Prepared, Refusal> {
         let home = self.table.home_region(event.region())?;
         let rule = &self.table.rules()[rule_index];
+        let region = rule.region.as_ref().unwrap_or(home);
+        if let Some(refusal) = self.source.refuse_return(region, &rule.name) {
+            return Err(refusal);
+        }
         let stamped = event.with_attributes(&[
             (ORIGIN_REGION, AttributeValue::String(origin.0)),
             (RECORDED_TIME, AttributeValue::timestamp_ms(origin.1)),
         ]);
         let stamped = stamped.map_err(|error| Refusal::from(&error))?;
         Ok(Prepared::Peer {
-            region: rule.region.as_ref().unwrap_or(home).clone(),
+            region: region.clone(),
             event: stamped.encoded().clone(),
         })
     }

@@ -73,6 +73,20 @@ impl Source {
         }
     }
 
+    /// The refusal of an event that a rule would send back to a region that it has
+    /// been through.
+    pub fn refuse_return(&self, region: &RegionName, rule: &str) -> Option<Refusal> {
+        let Self::Peer { forwarded_by } = self else {
+            return None;
+        };
+        forwarded_by.contains(region).then(|| {
+            let message = format!(
+                "rule {rule} sends the event back to region {region}, which has forwarded it; correct `send.region` here or there"
+            );
+            Refusal::new(FaultCode::ForwardLoop, message)
+        })
+    }
+
     /// `forwarded_by` for sending on from `own`.
     pub fn with_own(&self, own: &RegionName) -> Vec<String> {
         let before = match self {
@@ -99,6 +113,9 @@ mod tests {
         let source = read(&["eu-west"]).unwrap();
         assert_eq!(source.with_own(&context().region), ["eu-west", "us-east"]);
         assert_eq!(source.validation(), ValidationSource::Peer);
+        let [here, back] = ["ap-south", "eu-west"].map(|name| RegionName::new(name).unwrap());
+        assert!(source.refuse_return(&here, "r").is_none());
+        assert_eq!(source.refuse_return(&back, "r").unwrap().code(), FaultCode::ForwardLoop);
         assert_eq!(read(&["mars"]).unwrap_err().code(), FaultCode::ForwardedByUnknown);
         let refusal = read(&["us-east", "eu-west"]).unwrap_err();
         assert_eq!(refusal.code(), FaultCode::ForwardLoop);

@@ -31,7 +31,7 @@ pub struct RuleBook {
     context: Arc<RuleContext>,
     file: Option<RuleFile>,
     /// Held over a whole change, file and table, never over an await.
-    change: Mutex<()>,
+    change: Mutex<Option<RefusedFile>>,
     changed: watch::Sender<u64>,
     metrics: GatewayMetrics,
     in_force: HealthComponent,
@@ -62,6 +62,13 @@ pub enum ApplyError {
     },
 }
 
+/// What the file said when it was refused; no text when it could not be read.
+#[derive(Debug, PartialEq, Eq)]
+struct RefusedFile {
+    text: Option<String>,
+    reason: String,
+}
+
 /// What came of looking at the file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reload {
@@ -90,7 +97,7 @@ impl RuleBook {
             context,
             file_health: file.as_ref().map(|_| health.optional_component("rules file")),
             file,
-            change: Mutex::new(()),
+            change: Mutex::new(None),
             changed: watch::Sender::new(0),
             metrics,
             in_force,
@@ -126,7 +133,7 @@ impl RuleBook {
     /// # Errors
     /// [`ApplyError`]; nothing has changed then.
     pub fn apply(&self, text: &str, expected_revision: u64) -> Result<u64, ApplyError> {
-        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.table.load().revision();
         if expected_revision != 0 && expected_revision != current {
             return Err(ApplyError::Stale {
@@ -141,6 +148,7 @@ impl RuleBook {
                 source,
             })?;
         }
+        *last = None;
         Ok(self.swap(text, rules))
     }
 
@@ -149,21 +157,44 @@ impl RuleBook {
         let Some(file) = &self.file else {
             return Reload::Unchanged;
         };
-        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let text = match file.read() {
             Ok(text) => text,
-            Err(error) => return self.refused(format!("{} cannot be read: {error}", file.name())),
+            Err(error) => {
+                let reason = format!("{} cannot be read: {error}", file.name());
+                return self.refused(&mut last, RefusedFile { text: None, reason });
+            }
         };
+        if let Some(refused) = last
+            .as_ref()
+            .filter(|refused| refused.text.as_deref() == Some(text.as_str()))
+        {
+            let reason = refused.reason.clone();
+            return Reload::Refused { reason };
+        }
         let current = self.table.load();
         if current.revision() > 0 && **current.document() == *text {
+            *last = None;
             self.file_is(Ok(()));
             return Reload::Unchanged;
         }
         match self.parse(&file.name(), &text) {
-            Ok(rules) => Reload::Applied {
-                revision: self.swap(&text, rules),
-            },
-            Err(faults) => self.refused(faults.to_string()),
+            Ok(rules) => {
+                *last = None;
+                Reload::Applied {
+                    revision: self.swap(&text, rules),
+                }
+            }
+            Err(faults) => {
+                let reason = faults.to_string();
+                self.refused(
+                    &mut last,
+                    RefusedFile {
+                        text: Some(text),
+                        reason,
+                    },
+                )
+            }
         }
     }
 
@@ -189,9 +220,14 @@ impl RuleBook {
         revision
     }
 
-    fn refused(&self, reason: String) -> Reload {
-        tracing::error!(faults = %reason, "the rules file is refused; the rules in force stay");
-        self.file_is(Err(&reason));
+    /// Tells a refusal once: the file is looked at again every few seconds.
+    fn refused(&self, last: &mut Option<RefusedFile>, refused: RefusedFile) -> Reload {
+        let reason = refused.reason.clone();
+        if last.as_ref() != Some(&refused) {
+            tracing::error!(faults = %reason, "the rules file is refused; the rules in force stay");
+            self.file_is(Err(&reason));
+            *last = Some(refused);
+        }
         Reload::Refused { reason }
     }
 

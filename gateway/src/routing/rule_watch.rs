@@ -47,7 +47,11 @@ pub async fn follow(book: Arc<RuleBook>, token: CancellationToken) {
 }
 
 fn watcher(notices: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let tell = move |_: notify::Result<notify::Event>| {
+    let tell = move |notice: notify::Result<notify::Event>| {
+        // Reading the file is an access too: to look again after each would never end.
+        if notice.is_ok_and(|event| event.kind.is_access()) {
+            return;
+        }
         // Full means that a notice waits already.
         let _ = notices.try_send(());
     };

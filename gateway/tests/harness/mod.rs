@@ -2,7 +2,10 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part of it
 
+pub mod scripted;
+
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_event::EventBuilder;
@@ -14,10 +17,14 @@ use meridian_runtime::{Document, Metrics, SecretSources, SystemClock};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
+/// What happens at all happens within this.
+pub const SOON: Duration = Duration::from_secs(20);
+
 /// A gateway and the folder of its broker.
 pub struct TestGateway {
     pub gateway: RunningGateway,
     pub folder: TempDir,
+    pub metrics: Metrics,
 }
 
 pub const RULES: &str = "
@@ -50,19 +57,50 @@ impl TestGateway {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
         let config = config(folder.path(), region, more);
-        let environment = Environment::new(SystemClock::shared(), Metrics::new([("region", region.to_owned())]));
+        let metrics = Metrics::new([("region", region.to_owned())]);
+        let environment = Environment::new(SystemClock::shared(), metrics.clone());
         let gateway = Gateway::start(config, environment).await.unwrap();
-        let started = Self { gateway, folder };
+        let started = Self {
+            gateway,
+            folder,
+            metrics,
+        };
         started.ready().await;
         started
+    }
+
+    /// The same on a broker whose appends follow a script.
+    pub async fn start_scripted(region: &str, rules: &str, more: &str) -> (Self, scripted::Script) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+        let config = config(folder.path(), region, more);
+        let metrics = Metrics::new([("region", region.to_owned())]);
+        let (brokers, script) = scripted::brokers(&config, &metrics).await;
+        let environment = Environment::new(SystemClock::shared(), metrics.clone()).with_brokers(brokers);
+        let gateway = Gateway::start(config, environment).await.unwrap();
+        let started = Self {
+            gateway,
+            folder,
+            metrics,
+        };
+        started.ready().await;
+        (started, script)
     }
 
     /// Waits until it is ready.
     pub async fn ready(&self) {
         let mut ready = self.gateway.health().watch();
-        let limit = std::time::Duration::from_secs(20);
-        let waited = tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await;
+        let waited = tokio::time::timeout(SOON, ready.wait_for(|ready| *ready)).await;
         assert!(waited.is_ok(), "not ready: {:?}", self.gateway.health().snapshot());
+    }
+
+    /// A metric's value, summed over its label sets.
+    pub fn metric(&self, name: &str) -> i64 {
+        let text = self.metrics.encode().unwrap();
+        let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as i64)
+            .sum()
     }
 
     pub async fn channel(&self) -> Channel {
@@ -77,7 +115,7 @@ impl TestGateway {
         PublisherServiceClient::new(self.channel().await)
     }
 
-    /// Publishes until the topic is there: the first events may come before it.
+    /// Publishes one batch.
     pub async fn publish(&self, events: Vec<Bytes>) -> Vec<proto::PublishResult> {
         let request = proto::PublishRequest {
             events,
@@ -118,4 +156,41 @@ pub fn refusal(result: &proto::PublishResult) -> &meridian_proto::google_rpc::St
         Outcome::Refusal(status) => status,
         other => panic!("no refusal: {other:?}"),
     }
+}
+
+pub fn unknown(result: &proto::PublishResult) -> &meridian_proto::google_rpc::Status {
+    match result.outcome.as_ref().unwrap() {
+        Outcome::Unknown(status) => status,
+        other => panic!("not unknown: {other:?}"),
+    }
+}
+
+/// The details of a status within an answer.
+pub fn details(status: &meridian_proto::google_rpc::Status) -> tonic_types::ErrorDetails {
+    use prost::Message as _;
+    let code = tonic::Code::from_i32(status.code);
+    let whole = tonic::Status::with_details(code, &status.message, status.encode_to_vec().into());
+    tonic_types::StatusExt::get_error_details(&whole)
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(SOON, async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "in vain: {what}");
+}
+
+/// One answer of the admin port over HTTP/1: status line and body.
+pub async fn http_get(address: std::net::SocketAddr, path: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
