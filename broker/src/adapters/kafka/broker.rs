@@ -31,7 +31,6 @@ const IDENTITY_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// [`ConnectError`] when librdkafka refuses the settings.
-#[expect(clippy::unused_async, reason = "every adapter connects with an await")]
 pub async fn connect(
     region: RegionName,
     name: BrokerName,

@@ -172,7 +172,11 @@ impl KafkaConfig {
         let bootstrap = if servers.is_list() {
             servers.string_list(faults)?
         } else {
-            servers.string(faults)?.split(',').map(|server| server.trim().to_owned()).collect()
+            servers
+                .string(faults)?
+                .split(',')
+                .map(|server| server.trim().to_owned())
+                .collect()
         };
         let default = Self::new(bootstrap);
         if default.bootstrap.is_empty() {
