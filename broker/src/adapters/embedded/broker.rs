@@ -76,7 +76,8 @@ fn profile(region: RegionName, name: BrokerName, config: &EmbeddedConfig) -> Bro
             native_redelivery: false,
             transactions: false,
         },
-        binding: Binding::default(),
+        // Only Meridian reads the log: the event stays as it came.
+        binding: Binding::Protobuf,
         durability: Durability::Fsynced,
         max_record_bytes: config.max_record_bytes,
     }
