@@ -209,15 +209,17 @@ async fn settled_work_does_not_come_again_after_a_restart() {
             }
         }
     }
-    let TestGateway { gateway, folder } = here;
+    let TestGateway { gateway, folder, .. } = here;
     assert!(gateway.shutdown().await.is_clean());
     let config = harness::config(folder.path(), "us-east", "");
-    let environment = meridian_gateway::Environment::new(
-        meridian_runtime::SystemClock::shared(),
-        meridian_runtime::Metrics::new([("region", "us-east")]),
-    );
+    let metrics = meridian_runtime::Metrics::new([("region", "us-east")]);
+    let environment = meridian_gateway::Environment::new(meridian_runtime::SystemClock::shared(), metrics.clone());
     let gateway = meridian_gateway::Gateway::start(config, environment).await.unwrap();
-    let here = TestGateway { gateway, folder };
+    let here = TestGateway {
+        gateway,
+        folder,
+        metrics,
+    };
     let mut worker = Session::open(&here, open(100)).await.unwrap();
     let mut left = 0;
     while left < 40 {

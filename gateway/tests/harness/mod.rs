@@ -44,9 +44,13 @@ pub fn config(folder: &Path, region: &str, more: &str) -> GatewayConfig {
     let text = format!(
         "region: {region}\nlisten: {{ data: '127.0.0.1:0', admin: '127.0.0.1:0' }}\n\
          brokers: {{ main: {{ embedded: {{ directory: '{}' }} }} }}\n\
-         rules: {{ file: rules.yaml }}\ntopics: {{ partitions: 4 }}\n{more}",
+         rules: {{ file: rules.yaml }}\n{more}",
         folder.join("store").display()
-    );
+    ) + if more.contains("topics:") {
+        ""
+    } else {
+        "topics: { partitions: 4 }\n"
+    };
     let document = Document::parse("gateway.yaml", &text).unwrap();
     GatewayConfig::read(&document, folder, &SecretSources::default()).unwrap()
 }
