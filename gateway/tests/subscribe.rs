@@ -42,7 +42,11 @@ impl Session {
         .unwrap();
         let mut client = SubscriberServiceClient::new(here.channel().await);
         let hear = client.subscribe(ReceiverStream::new(said)).await?.into_inner();
-        Ok(Self { say, hear, delivered: Vec::new() })
+        Ok(Self {
+            say,
+            hear,
+            delivered: Vec::new(),
+        })
     }
 
     async fn hear(&mut self) -> Result<Heard, Status> {

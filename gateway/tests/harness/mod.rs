@@ -60,6 +60,10 @@ impl TestGateway {
     pub async fn start(region: &str, rules: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+        Self::start_in(folder, region, more).await
+    }
+
+    async fn start_in(folder: TempDir, region: &str, more: &str) -> Self {
         let config = config(folder.path(), region, more);
         let metrics = Metrics::new([("region", region.to_owned())]);
         let environment = Environment::new(SystemClock::shared(), metrics.clone());
@@ -89,6 +93,13 @@ impl TestGateway {
         };
         started.ready().await;
         (started, script)
+    }
+
+    /// Stops it, and starts another one on the same folder.
+    pub async fn restart(self, region: &str, more: &str) -> Self {
+        let Self { gateway, folder, .. } = self;
+        assert!(gateway.shutdown().await.is_clean());
+        Self::start_in(folder, region, more).await
     }
 
     /// Waits until it is ready.
