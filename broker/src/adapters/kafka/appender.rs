@@ -109,21 +109,26 @@ impl KafkaAppender {
     /// records that were not taken are still in `ready`.
     fn hand_over(
         &self,
-        batch: &Handing,
+        batch: &mut Handing,
         destinations: &[Destination],
         ready: &mut VecDeque<Ready>,
         count: usize,
     ) -> Result<(), Refusal> {
-        let session = &batch.session;
+        let session = Arc::clone(&batch.session);
         let first = {
             let mut in_flight = session.in_flight();
             session.touched(in_flight.records() == 0);
             ready.iter().take(count).fold(None, |first, record| {
                 let number = in_flight.add(batch.slot, record.cost);
-                first.or(Some(number))
+                first.or(number)
             })
         };
-        let Some(first) = first else { return Ok(()) };
+        let Some(first) = first else {
+            self.room
+                .give_back(count, ready.iter().take(count).map(|record| record.cost).sum());
+            let message = "the producer died while the batch was admitted: try again";
+            return Err((AppendErrorKind::BrokerUnavailable, message.to_owned()));
+        };
         for taken in 0..count {
             let Some(next) = ready.pop_front() else { break };
             let Ok((_, handle)) = &destinations[next.destination].found else {
@@ -147,9 +152,11 @@ impl KafkaAppender {
             }
             ready.push_front(next);
             let rest = count - taken;
-            session.in_flight().take_back(batch.slot, rest);
-            self.room
-                .give_back(rest, ready.iter().take(rest).map(|record| record.cost).sum());
+            batch.taken += taken;
+            if session.in_flight().take_back(batch.slot, rest) {
+                let bytes = ready.iter().take(rest).map(|record| record.cost).sum();
+                self.room.give_back(rest, bytes);
+            }
             let kind = if code == Code::Fatal {
                 AppendErrorKind::BrokerUnavailable
             } else {
@@ -157,6 +164,7 @@ impl KafkaAppender {
             };
             return Err((kind, message));
         }
+        batch.taken += count;
         Ok(())
     }
 }
@@ -173,6 +181,8 @@ fn refuse_all(batch: Vec<AppendRecord>, kind: AppendErrorKind, message: &str) ->
 struct Handing {
     session: Arc<Session>,
     slot: u32,
+    /// Records of it that the producer took.
+    taken: usize,
     over: bool,
 }
 
@@ -182,6 +192,7 @@ impl Handing {
         Self {
             session,
             slot,
+            taken: 0,
             over: false,
         }
     }
@@ -189,7 +200,7 @@ impl Handing {
     fn finish(mut self) -> Commit {
         self.over = true;
         let mut in_flight = self.session.in_flight();
-        let (sender, commit) = match in_flight.admitted(self.slot) {
+        let (sender, commit) = match self.taken {
             0 => (None, Commit::empty()),
             admitted => {
                 let (sender, commit) = Commit::pair(admitted);
@@ -234,14 +245,14 @@ impl Appender for KafkaAppender {
         let mut ready = self
             .placement
             .sort_out(batch, &destinations, |size| self.room.cost(size), &mut refused);
-        let handing = Handing::begin(session);
+        let mut handing = Handing::begin(session);
         while !ready.is_empty() {
             let stop = match self.take_room(&ready, deadline).await {
                 0 => {
                     let message = "as much is on its way to the broker as is allowed: try again later";
                     Err((AppendErrorKind::Overloaded, message.to_owned()))
                 }
-                count => self.hand_over(&handing, &destinations, &mut ready, count),
+                count => self.hand_over(&mut handing, &destinations, &mut ready, count),
             };
             if let Err((kind, message)) = stop {
                 let rest = ready.drain(..);

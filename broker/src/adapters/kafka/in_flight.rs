@@ -68,11 +68,9 @@ impl InFlight {
         }
     }
 
-    /// Adds a record to a batch; returns its number.
-    pub(super) fn add(&mut self, slot: u32, size: usize) -> usize {
-        let Some(batch) = self.batches.get_mut(slot as usize).and_then(Option::as_mut) else {
-            return usize::MAX;
-        };
+    /// Adds a record to a batch; returns its number. None when the batch was abandoned.
+    pub(super) fn add(&mut self, slot: u32, size: usize) -> Option<usize> {
+        let batch = self.batches.get_mut(slot as usize)?.as_mut()?;
         let number = (slot as usize) << 32 | batch.outcomes.len();
         batch.outcomes.push(Ok(Position {
             partition: 0,
@@ -81,23 +79,20 @@ impl InFlight {
         batch.sizes.push(u32::try_from(size).unwrap_or(u32::MAX));
         batch.outstanding += 1;
         self.records += 1;
-        number
+        Some(number)
     }
 
-    /// The last `count` records of a batch were not taken after all.
-    pub(super) fn take_back(&mut self, slot: u32, count: usize) {
-        if let Some(batch) = self.batches.get_mut(slot as usize).and_then(Option::as_mut) {
-            batch.outcomes.truncate(batch.outcomes.len() - count);
-            batch.sizes.truncate(batch.sizes.len() - count);
-            batch.outstanding -= count;
-            self.records -= count;
-        }
-    }
-
-    /// How many records a batch has.
-    pub(super) fn admitted(&self, slot: u32) -> usize {
-        let batch = self.batches.get(slot as usize).and_then(Option::as_ref);
-        batch.map_or(0, |batch| batch.outcomes.len())
+    /// The last `count` records of a batch were not taken after all. False when the
+    /// batch was abandoned, which gave their room back.
+    pub(super) fn take_back(&mut self, slot: u32, count: usize) -> bool {
+        let Some(batch) = self.batches.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return false;
+        };
+        batch.outcomes.truncate(batch.outcomes.len() - count);
+        batch.sizes.truncate(batch.sizes.len() - count);
+        batch.outstanding -= count;
+        self.records -= count;
+        true
     }
 
     /// No more records come to the batch.
@@ -158,10 +153,10 @@ impl InFlight {
             records: self.records,
             ..Freed::default()
         };
-        for batch in self.batches.drain(..).flatten() {
+        // The slots stay taken, for a late report or admission may still name them.
+        for batch in self.batches.iter_mut().filter_map(Option::take) {
             freed.bytes += batch.sizes.iter().map(|size| *size as usize).sum::<usize>();
         }
-        self.free.clear();
         self.records = 0;
         freed
     }
@@ -207,13 +202,13 @@ mod tests {
     async fn a_commit_resolves_when_all_of_its_batch_is_known() {
         let mut in_flight = InFlight::default();
         let slot = in_flight.open();
-        let first = in_flight.add(slot, 10);
-        let second = in_flight.add(slot, 20);
+        let first = in_flight.add(slot, 10).unwrap();
+        let second = in_flight.add(slot, 20).unwrap();
         in_flight.add(slot, 40);
-        in_flight.take_back(slot, 1);
+        assert!(in_flight.take_back(slot, 1));
         let mut freed = Freed::default();
         in_flight.deliver(&delivery(first, None, Persisted::Yes), &mut freed);
-        let (sender, commit) = Commit::pair(in_flight.admitted(slot));
+        let (sender, commit) = Commit::pair(2);
         assert!(in_flight.complete(slot, Some(sender)).is_none());
         let lost = Some(Code::MessageTimedOut);
         in_flight.deliver(&delivery(second, lost, Persisted::Maybe), &mut freed);
@@ -239,7 +234,7 @@ mod tests {
     async fn what_is_abandoned_is_unknown_and_gives_its_room_back() {
         let mut in_flight = InFlight::default();
         let slot = in_flight.open();
-        let first = in_flight.add(slot, 30);
+        let first = in_flight.add(slot, 30).unwrap();
         in_flight.deliver(&delivery(first, None, Persisted::Yes), &mut Freed::default());
         in_flight.add(slot, 10);
         let (sender, commit) = Commit::pair(2);
@@ -247,5 +242,7 @@ mod tests {
         let freed = in_flight.abandon();
         assert_eq!((freed.records, freed.bytes), (1, 10));
         assert_eq!(commit.await[0].as_ref().unwrap_err().stored, Stored::Unknown);
+        assert!(in_flight.add(slot, 10).is_none(), "an abandoned batch takes no more");
+        assert_ne!(in_flight.open(), slot);
     }
 }

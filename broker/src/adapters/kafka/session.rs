@@ -6,7 +6,7 @@
 //! opens another session in its place.
 //!
 //! What holds: every record that was produced gets an outcome before the thread
-//! ends; the thread ends when the session is told to end and is empty.
+//! ends; the thread ends when the session is over, empty, and held by nobody else.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +29,9 @@ const POLL_LIMIT: Duration = Duration::from_millis(100);
 
 /// How long the reports of purged records may take.
 const PURGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the last records of a session that ends may take, whatever their time-out is.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// With records on their way and none delivered for so long while the cluster
 /// answers, the producer is taken for stuck.
@@ -132,31 +135,42 @@ impl Session {
         u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn poll(&self, queue: &EventQueue) {
+    fn poll(self: &Arc<Self>, queue: &EventQueue) {
         let mut purged: Option<Instant> = None;
+        let mut ended: Option<Instant> = None;
         loop {
             if let Some(mut event) = queue.poll(POLL_LIMIT) {
                 self.take(&mut event);
             }
-            if self.is_dead() && purged.is_none() {
-                purged = Some(self.cluster.clock.now());
-                self.purge();
+            let now = self.cluster.clock.now();
+            if self.ending.load(Ordering::Acquire) {
+                ended.get_or_insert(now);
             }
             self.look_for_standstill();
-            let over = self.is_dead() || self.ending.load(Ordering::Acquire);
-            if over && self.in_flight().records() == 0 {
-                return;
-            }
-            if purged.is_some_and(|at| self.cluster.clock.now().duration_since(at) > PURGE_LIMIT) {
-                let freed = self.in_flight().abandon();
-                tracing::error!(
-                    records = freed.records,
-                    "a dead Kafka producer reported nothing of its records"
-                );
-                self.settle(freed);
-                return;
+            let over = self.is_dead() || ended.is_some_and(|at| now.duration_since(at) > END_LIMIT);
+            if self.in_flight().records() == 0 {
+                purged = None;
+                // An admission that began before the end may still hand records over.
+                if (over || ended.is_some()) && Arc::strong_count(self) == 1 {
+                    return;
+                }
+            } else if over && purged.is_none() {
+                purged = Some(now);
+                self.purge();
+            } else if purged.is_some_and(|at| now.duration_since(at) > PURGE_LIMIT) {
+                purged = None;
+                self.abandon();
             }
         }
+    }
+
+    fn abandon(&self) {
+        let freed = self.in_flight().abandon();
+        tracing::error!(
+            records = freed.records,
+            "a Kafka producer reported nothing of records that it gave up"
+        );
+        self.settle(freed);
     }
 
     fn take(&self, event: &mut Event) {

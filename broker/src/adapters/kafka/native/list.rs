@@ -32,8 +32,7 @@ unsafe impl Send for PartitionList {}
 impl PartitionList {
     pub(in super::super) fn new() -> Self {
         // SAFETY: librdkafka ends the process rather than return null.
-        let pointer = unsafe { sys::rd_kafka_topic_partition_list_new(8) };
-        Self(NonNull::new(pointer).expect("librdkafka never returns a null list"))
+        unsafe { Self(NonNull::new_unchecked(sys::rd_kafka_topic_partition_list_new(8))) }
     }
 
     /// Takes a list over.
