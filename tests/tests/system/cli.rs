@@ -1,9 +1,11 @@
 //! The command line as scripts use it: exit codes, JSON, help with examples, every
 //! fault of a bad configuration.
 
+use std::time::Duration;
+
 use meridian_tests::harness::command::run;
 use meridian_tests::harness::scratch::meridian_binary;
-use meridian_tests::harness::{Brokers, GatewayPlan, Scratch, free_port, meridian};
+use meridian_tests::harness::{Brokers, GatewayPlan, Scratch, eventually, free_port, meridian};
 use serde_json::Value;
 
 use crate::regions::{EU, Names, US};
@@ -213,18 +215,19 @@ async fn operators_and_scripts_get_tables_and_json() {
             .any(|group| group["group"] == names.billing.as_str()),
         "{groups}"
     );
-    let group = meridian(&[
-        "groups",
-        "describe",
-        &names.billing,
-        "--admin",
-        &admin,
-        "--output",
-        "json",
-    ])
-    .await
-    .json();
-    assert_eq!(group["lag_messages"], 0, "what was accepted is settled: {group}");
+    eventually(Duration::from_secs(10), "what was accepted to be settled", || async {
+        let describe = [
+            "groups",
+            "describe",
+            &names.billing,
+            "--admin",
+            &admin,
+            "--output",
+            "json",
+        ];
+        meridian(&describe).await.json()["lag_messages"] == 0
+    })
+    .await;
     let table = meridian(&["topics", "list", "--admin", &admin]).await.success();
     assert!(table.starts_with("BROKER") && table.contains(topic), "{table}");
     assert!(!table.contains('\u{1b}'), "no colours where there is no terminal");

@@ -28,9 +28,9 @@ async fn kcat_reads_events_in_binary_mode_where_a_java_producer_would_put_them()
     gateway.ready().await;
     let publisher = Publisher::builder([gateway.data()]).build().unwrap();
     for number in 0..KEYS {
-        let event = EventBuilder::new(&format!("id-{number}"), "/shop/ü", ORDER)
+        let event = EventBuilder::new(&format!("id-{number}"), "/shop/%C3%BC", ORDER)
             .partition_key(&format!("customer-{number}"))
-            .subject("basket 7")
+            .subject("Körbchen 7")
             .data_content_type("application/json")
             .text_data(format!("{{\"number\":{number}}}"));
         publisher.publish(event.build().unwrap()).await.unwrap();
@@ -46,9 +46,9 @@ async fn kcat_reads_events_in_binary_mode_where_a_java_producer_would_put_them()
         assert_eq!(record["key"], format!("customer-{number}"));
         assert_eq!(header("ce_specversion"), Some("1.0"));
         assert_eq!(header("ce_id"), Some(format!("id-{number}").as_str()));
-        assert_eq!(header("ce_source"), Some("/shop/ü"));
+        assert_eq!(header("ce_source"), Some("/shop/%C3%BC"));
         assert_eq!(header("ce_type"), Some(ORDER));
-        assert_eq!(header("ce_subject"), Some("basket 7"));
+        assert_eq!(header("ce_subject"), Some("Körbchen 7"));
         assert_eq!(header("ce_partitionkey"), Some(format!("customer-{number}").as_str()));
         assert_eq!(header("ce_originregion"), Some(US));
         assert_eq!(header("content-type"), Some("application/json"));

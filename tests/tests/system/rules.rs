@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use meridian_tests::harness::{Brokers, Gateway, GatewayPlan, Scratch, eventually, meridian, wire};
+use meridian_proto::google_rpc;
+use meridian_proto::meridian::publish_result::Outcome;
+use meridian_tests::harness::{Brokers, Gateway, GatewayPlan, Scratch, eventually, eventually_some, meridian, wire};
+
 use serde_json::Value;
 
 use crate::regions::{ORDER, PAYMENT, US};
@@ -25,13 +28,26 @@ async fn gateway(scratch: &Scratch) -> Gateway {
     gateway
 }
 
-/// Topic, rule and revision that an order gets.
+/// Topic, rule and revision that an order gets; a topic that is being made is waited for.
 async fn route(gateway: &Gateway) -> (String, String, u64) {
-    let results = wire::publish(&gateway.data(), &[wire::event("1", ORDER)])
-        .await
-        .unwrap();
-    let receipt = wire::receipt(&results[0]);
-    (receipt.topic.clone(), receipt.rule.clone(), receipt.rules_revision)
+    eventually_some(NOTICED, "an order to be stored", || async {
+        let results = wire::publish(&gateway.data(), &[wire::event("1", ORDER)])
+            .await
+            .unwrap();
+        match results[0].outcome.as_ref().unwrap() {
+            Outcome::Receipt(receipt) => Some((receipt.topic.clone(), receipt.rule.clone(), receipt.rules_revision)),
+            Outcome::Refusal(status) if reason(status) == "TOPIC_NOT_READY" => None,
+            other => panic!("no receipt but {other:?}"),
+        }
+    })
+    .await
+}
+
+fn reason(status: &google_rpc::Status) -> String {
+    wire::details(status)
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
 }
 
 async fn ask(gateway: &Gateway, arguments: &[&str]) -> Value {
@@ -47,7 +63,7 @@ async fn ask(gateway: &Gateway, arguments: &[&str]) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_watched_file_is_swapped_whole_and_refused_whole() {
     let scratch = Scratch::new("rules-file");
-    let gateway = gateway(&scratch).await;
+    let mut gateway = gateway(&scratch).await;
     assert_eq!(route(&gateway).await, ("first".to_owned(), "to-first".to_owned(), 1));
 
     std::fs::write(gateway.rules_file(), rules("second")).unwrap();
@@ -59,7 +75,7 @@ async fn the_watched_file_is_swapped_whole_and_refused_whole() {
 
     std::fs::write(gateway.rules_file(), BAD).unwrap();
     eventually(NOTICED, "the metrics to say that the file is refused", || async {
-        gateway.metric("meridian_rules_file_refused").await == Some(1.0)
+        gateway.metric("meridian_gateway_rules_refused_total").await == Some(1.0)
     })
     .await;
     assert_eq!(
@@ -76,6 +92,12 @@ async fn the_watched_file_is_swapped_whole_and_refused_whole() {
     })
     .await;
     assert_eq!(route(&gateway).await.2, 3, "a refused file has no revision");
+    let log = gateway.process().log();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("the rules file is refused"))
+        .count();
+    assert_eq!(told, 1, "a refusal is told once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +109,7 @@ async fn an_operator_validates_applies_and_reads_rules() {
     let admin = gateway.admin();
     for command in ["validate", "apply"] {
         let refused = meridian(&["rules", command, bad.to_str().unwrap(), "--admin", &admin]).await;
-        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert_eq!(refused.code, Some(64), "{refused:?}");
         let said = format!("{}{}", refused.out, refused.err);
         for fault in ["wen", "nosuch", "called broken too", "a b"] {
             assert!(

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use meridian_event::Event;
+use meridian_proto::meridian::publish_result::Outcome;
 use meridian_proto::meridian::subscribe_request::Request;
 use meridian_proto::meridian::subscribe_response::Response;
 use meridian_proto::meridian::{
     AddCredit, Delivery, Heartbeat, OpenSession, SessionOpened, Settle, Settlement, SettlementAction,
     SettlementOutcome, SettlementResult, SubscribeRequest, SubscribeResponse,
 };
-use meridian_tests::harness::{Brokers, Gateway, GatewayPlan, Scratch, wire};
+use meridian_tests::harness::{Brokers, Gateway, GatewayPlan, Scratch, eventually, meridian, wire};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -145,6 +146,25 @@ impl Session {
             assert!(self.read(SOON).await, "no answer to a settlement came");
         }
     }
+}
+
+/// How a session is refused: at once, or after it was opened, when the broker has answered.
+async fn refusal(gateway: &Gateway, open: OpenSession) -> Option<Status> {
+    let mut session = match Session::open(gateway, open).await {
+        Ok(session) => session,
+        Err(status) => return Some(status),
+    };
+    timeout(SOON, async {
+        loop {
+            match session.responses.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(status) => return Some(status),
+            }
+        }
+    })
+    .await
+    .ok()?
 }
 
 fn id(delivery: &Delivery) -> String {
@@ -289,20 +309,41 @@ async fn heartbeats_tell_the_position_and_a_bad_opening_is_refused() {
             },
             tonic::Code::InvalidArgument,
         ),
-        (
-            OpenSession {
-                group: "other".to_owned(),
-                ..open("no-such-topic", 1)
-            },
-            tonic::Code::NotFound,
-        ),
         (open("orders.dead-letters", 1), tonic::Code::FailedPrecondition),
     ] {
         let what = format!("{bad:?}");
-        let refused = Session::open(&gateway, bad)
-            .await
-            .err()
-            .unwrap_or_else(|| panic!("taken: {what}"));
+        let refused = refusal(&gateway, bad).await.unwrap_or_else(|| panic!("taken: {what}"));
         assert_eq!(refused.code(), code, "{what}: {refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_yet_is_waited_for() {
+    let scratch = Scratch::new("no-topic");
+    let gateway = gateway_with(&scratch, 1).await;
+    let mut session = Session::open(&gateway, open("later", 1)).await.unwrap();
+    let heartbeat = loop {
+        if let Some(heartbeat) = session.heartbeats.pop_front() {
+            break heartbeat;
+        }
+        assert!(session.read(SOON).await, "no heartbeat came");
+    };
+    assert!(
+        heartbeat.not_reading_since.is_some() && heartbeat.not_reading_reason.contains("later"),
+        "{heartbeat:?}"
+    );
+    let admin = gateway.admin();
+    meridian(&["topics", "create", "later", "--partitions", "2", "--admin", &admin])
+        .await
+        .success();
+    let rules = "rules:\n  - name: later\n    send: { topic: later }\n";
+    std::fs::write(gateway.rules_file(), rules).unwrap();
+    eventually(SOON, "an event to go to the new topic", || async {
+        let results = wire::publish(&gateway.data(), &[wire::event("event-later", ORDER)])
+            .await
+            .unwrap();
+        matches!(&results[0].outcome, Some(Outcome::Receipt(receipt)) if receipt.topic == "later")
+    })
+    .await;
+    assert_eq!(id(&session.delivery().await), "event-later");
 }
