@@ -170,8 +170,10 @@ fn read_brokers(
         match BrokerName::new(&name) {
             Err(error) => node.fault(faults, error.to_string()),
             Ok(name) => {
-                let region = region.cloned();
-                brokers.extend(region.and_then(|region| BrokerConfig::read(region, &name, &node, secrets, faults)));
+                // Its faults are told even where the region's name is one.
+                let stand_in = || RegionName::new("unnamed").ok();
+                let of_region = region.cloned().or_else(stand_in);
+                brokers.extend(of_region.and_then(|region| BrokerConfig::read(region, &name, &node, secrets, faults)));
             }
         }
     }
