@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use super::cluster::Cluster;
 use super::error::{Fault, admin_error, fault_of};
 use super::native::metadata::{self, TopicMetadata};
-use super::native::request::{self, OffsetOf};
-use super::native::{Code, EventQueue, NativeError, PartitionList};
+use super::native::request::{self, CommittedOffset, OffsetOf};
+use super::native::{Code, EventQueue, NativeClient, NativeError, PartitionList, Role};
+use super::settings;
 use crate::admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
 use crate::error::{AdminError, AdminErrorKind};
 use crate::frontier::Frontier;
@@ -312,12 +313,20 @@ impl Requests {
         Ok(groups)
     }
 
+    /// What a group has committed, asked by a client of its own. librdkafka keeps a request
+    /// to a coordinator past its limit, and aborts the process by an assertion when the
+    /// coordinator comes up later (2.10.0: `rd_kafka_coord_req_fail` drops the reference
+    /// that `rd_kafka_admin_coord_request` dropped already). A client that is gone keeps
+    /// no request.
+    fn committed(&self, group: &GroupName) -> Result<Vec<CommittedOffset>, NativeError> {
+        let client = NativeClient::new(Role::Producer, &settings::common(&self.cluster.config), 0)?;
+        let queue = EventQueue::own(&Arc::new(client)).ok_or_else(|| NativeError::of(Code::Fail))?;
+        request::group_offsets(&queue, group.as_str(), self.left())?;
+        request::listed_group_offsets(&request::wait(&queue, self.left())?)
+    }
+
     fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, AdminError> {
-        let committed = self.queue().and_then(|queue| {
-            request::group_offsets(&queue, name.as_str(), self.left())?;
-            request::listed_group_offsets(&request::wait(&queue, self.left())?)
-        });
-        let committed = committed.map_err(|error| admin_error(format!("group {name} was not described"), error))?;
+        let committed = self.committed(name).map_err(|error| admin_error(format!("group {name} was not described"), error))?;
         if committed.is_empty() && !self.list_groups()?.contains(name) {
             let message = format!("group {name} is not there");
             return Err(AdminError::new(AdminErrorKind::GroupNotFound, message));
