@@ -5,12 +5,15 @@ use std::time::Duration;
 use meridian_worker_sdk::{Delivery, Settlement, Worker, WorkerError, WorkerReport};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::payload;
 use super::record::{Record, place};
 use crate::harness::wait::flow;
 
+/// The SDK gives back what is held after 20 s.
+const LEFT: Duration = Duration::from_secs(40);
 const TOPIC_LOOKS: usize = 300;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -68,16 +71,21 @@ impl Fleet {
     /// Lets every worker finish and leave; the sum of their reports.
     ///
     /// # Panics
-    /// When a worker failed.
+    /// When a worker failed, or has not left long after its drain's deadline.
     pub async fn stop(mut self) -> WorkerReport {
         self.stop.send_replace(true);
         let mut sum = WorkerReport::default();
-        while let Some(report) = self.workers.join_next().await {
-            let report = report.expect("a worker does not fail");
-            sum.settled += report.settled;
-            sum.stale += report.stale;
-            sum.sessions += report.sessions;
-        }
+        let all = async {
+            while let Some(report) = self.workers.join_next().await {
+                let report = report.expect("a worker does not fail");
+                sum.settled += report.settled;
+                sum.stale += report.stale;
+                sum.sessions += report.sessions;
+            }
+        };
+        timeout(LEFT, all)
+            .await
+            .expect("a worker leaves within its drain's deadline");
         sum
     }
 }

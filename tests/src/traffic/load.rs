@@ -11,12 +11,13 @@ use crate::history::EventName;
 use meridian_worker_sdk::Publisher;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::payload;
 use super::record::Record;
 
 const TICK: Duration = Duration::from_millis(5);
+const OUTCOMES_LATE: Duration = Duration::from_secs(20);
 const KEYS: u32 = 40;
 static NEXT_PUBLISHER: AtomicU32 = AtomicU32::new(1);
 
@@ -63,6 +64,7 @@ impl LoadPlan {
 pub struct Load {
     stop: watch::Sender<bool>,
     publishers: JoinSet<()>,
+    longest_delivery: Duration,
 }
 
 impl Load {
@@ -70,21 +72,30 @@ impl Load {
     pub fn start(plans: Vec<LoadPlan>, record: &Record) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut publishers = JoinSet::new();
+        let longest_delivery = plans.iter().map(|plan| plan.delivery_timeout).max().unwrap_or_default();
         for plan in plans {
             publishers.spawn(publish(plan, record.clone(), stopped.clone()));
         }
-        Self { stop, publishers }
+        Self {
+            stop,
+            publishers,
+            longest_delivery,
+        }
     }
 
     /// Stops publishing, and waits until every event has its outcome.
     ///
     /// # Panics
-    /// When a publisher failed.
+    /// When a publisher failed, or an event has no outcome long after its time.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        while let Some(ended) = self.publishers.join_next().await {
-            ended.expect("a publisher does not panic");
-        }
+        let all = async {
+            while let Some(ended) = self.publishers.join_next().await {
+                ended.expect("a publisher does not panic");
+            }
+        };
+        let late = "an event has no outcome long after its delivery time-out";
+        timeout(self.longest_delivery + OUTCOMES_LATE, all).await.expect(late);
     }
 }
 
