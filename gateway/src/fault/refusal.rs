@@ -248,7 +248,10 @@ mod tests {
             refusal = refusal.with_field("id", "x".repeat(5_000));
         }
         assert!(refusal.message().len() <= MAX_MESSAGE_BYTES + 4);
-        assert!(refusal.to_status().details().len() < 8 * 1024, "it travels in headers, as base64");
+        assert!(
+            refusal.to_status().details().len() < 8 * 1024,
+            "it travels in headers, as base64"
+        );
         assert!(refusal.clone().brief().to_rpc_status().encoded_len() < 512);
         assert_eq!(
             refusal

@@ -1,11 +1,18 @@
-//! How long a caller waits: its own `grpc-timeout`, or the gateway's bound where
-//! that is shorter or the caller has none.
+//! How long the gateway takes: its caller's `grpc-timeout` less what an answer needs
+//! to arrive, or its own bound where that is shorter or the caller has none.
+//!
+//! An answer that comes too late is worth nothing: the caller would not know which
+//! of its events are stored.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
 const HEADER: &str = "grpc-timeout";
+/// An answer is given this share of the caller's time to arrive,
+const ARRIVAL_SHARE: u32 = 8;
+/// and no more than this.
+const MAX_ARRIVAL: Duration = Duration::from_millis(250);
 
 /// The time that a call has. A header that cannot be read counts as none.
 pub fn time_allowed(metadata: &MetadataMap, bound: Duration) -> Duration {
@@ -13,7 +20,8 @@ pub fn time_allowed(metadata: &MetadataMap, bound: Duration) -> Duration {
         .get(HEADER)
         .and_then(|value| value.to_str().ok())
         .and_then(parse);
-    asked.map_or(bound, |asked| asked.min(bound))
+    let usable = asked.map(|asked| asked - (asked / ARRIVAL_SHARE).min(MAX_ARRIVAL));
+    usable.map_or(bound, |usable| usable.min(bound))
 }
 
 /// At most eight digits and a unit, as the gRPC protocol over HTTP/2 has it
@@ -47,8 +55,8 @@ mod tests {
             metadata.insert(HEADER, value.parse().unwrap());
             time_allowed(&metadata, bound)
         };
-        assert_eq!(allowed("250m"), Duration::from_millis(250));
-        assert_eq!(allowed("3S"), Duration::from_secs(3));
+        assert_eq!(allowed("800m"), Duration::from_millis(700));
+        assert_eq!(allowed("3S"), Duration::from_millis(2750));
         assert_eq!(allowed("1H"), bound);
         for unreadable in ["", "S", "9", "123456789S", "-1S", "1x", "ä"] {
             assert_eq!(parse(unreadable), None, "{unreadable}");

@@ -195,7 +195,7 @@ fn all_refused(events: &[Bytes], refusal: &Refusal) -> InFlight {
 
 /// A batch whose results are not all known.
 struct Open {
-    templates: Arc<Vec<ReceiptTemplate>>,
+    templates: Arc<[ReceiptTemplate]>,
     parts_left: usize,
     /// Given back when all outcomes are known, however slowly they are taken.
     admission: Option<AdmissionPermit>,

@@ -20,7 +20,7 @@ pub(super) async fn publish(
     let deadline = ingress.clock.now() + allowed;
     let PublishRequest { events, forwarded_by } = request.into_inner();
     let size_bytes = ingress.gate.pass(&events)?;
-    let source = Source::read(&forwarded_by, ingress.publishing.table().context())?;
+    let source = Source::read(&forwarded_by, ingress.publishing.plan().table().context())?;
     let _permit = ingress.admission.try_admit(size_bytes)?;
     let in_flight = ingress
         .publishing

@@ -1,6 +1,7 @@
 //! One batch, from encoded events to outcomes.
 //!
-//! - [`receipt`]: what a stored event is told, encoded once a rule and batch.
+//! - [`receipt`]: what a stored event is told, but for partition and position.
+//! - [`plan`]: the table in force with each rule's receipt and counter.
 //! - [`outcome`]: receipt, refusal or unknown, and their wire form.
 //! - [`source`]: who hands events in: a publisher, or a gateway of another region.
 //! - [`prepare`]: one event: scan, validate, route, bind.
@@ -15,6 +16,7 @@ pub mod outcome;
 pub mod part;
 pub mod peer;
 pub mod pipeline;
+pub mod plan;
 pub mod prepare;
 pub mod receipt;
 pub mod reindex;

@@ -21,7 +21,7 @@ const RESULT: u32 = 2;
 pub enum Outcome {
     /// Durable.
     Stored {
-        /// Index of its receipt's template in the batch's.
+        /// Index of its receipt's template: that of the rule.
         template: u32,
         /// Where it is.
         position: Position,
@@ -46,8 +46,8 @@ pub struct EventResult {
 /// Results of one batch, some or all, with the templates of their receipts.
 #[derive(Clone, Debug)]
 pub struct Results {
-    /// Of the whole batch, shared by its parts.
-    pub templates: Arc<Vec<ReceiptTemplate>>,
+    /// Of the table that routed the batch.
+    pub templates: Arc<[ReceiptTemplate]>,
     /// The results.
     pub results: Vec<EventResult>,
 }
@@ -176,7 +176,7 @@ mod tests {
             .zip(outcomes)
             .map(|(index, outcome)| EventResult { index, outcome });
         Results {
-            templates: Arc::new(vec![template("a"), template("b")]),
+            templates: Arc::new([template("a"), template("b")]),
             results: results.collect(),
         }
     }

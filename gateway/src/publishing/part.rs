@@ -18,8 +18,8 @@ pub type Part = BoxFuture<'static, Vec<EventResult>>;
 
 /// A batch whose order is fixed and whose outcomes are on their way.
 pub struct InFlight {
-    /// Of the receipts of the whole batch.
-    pub templates: Arc<Vec<ReceiptTemplate>>,
+    /// Of the table that routed the batch.
+    pub templates: Arc<[ReceiptTemplate]>,
     /// Known already: refusals.
     pub known: Vec<EventResult>,
     /// The rest.

@@ -19,12 +19,13 @@ use super::forward::{Lane, Share, forward};
 use super::outcome::{EventResult, Outcome};
 use super::part::{InFlight, Part};
 use super::peer::Peers;
+use super::plan::{Plan, Plans};
 use super::prepare::{Preparation, Prepared};
 use super::source::Source;
 use crate::brokers::Brokers;
 use crate::fault::{FaultCode, Refusal};
 use crate::metrics::GatewayMetrics;
-use crate::routing::{RouteTable, RuleBook, TopicKeeper};
+use crate::routing::{RuleBook, TopicKeeper};
 
 /// So many bytes of a batch's refusals are told in full, and the rest in few words,
 /// for clients read messages of 4 MiB at most unless told otherwise.
@@ -32,7 +33,7 @@ const MAX_REFUSED_BYTES: usize = 1024 * 1024;
 
 /// Takes batches of every publisher of the gateway.
 pub struct Publishing {
-    book: Arc<RuleBook>,
+    plans: Plans,
     keeper: Arc<TopicKeeper>,
     peers: Arc<Peers>,
     brokers: Vec<BrokerEnd>,
@@ -88,7 +89,7 @@ impl Publishing {
                 .iter()
                 .map(|(_, broker)| broker.profile().binding)
                 .collect(),
-            book: parts.book,
+            plans: Plans::new(parts.book, parts.metrics.clone()),
             keeper: parts.keeper,
             peers: parts.peers,
             limits: parts.limits,
@@ -97,22 +98,22 @@ impl Publishing {
         }
     }
 
-    /// The rules in force.
-    pub fn table(&self) -> Arc<RouteTable> {
-        self.book.current()
+    /// The plan of the rules in force.
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plans.current()
     }
 
     /// Prepares the events and hands them on, in order; waits for room, not for
     /// durability.
     pub async fn begin(&self, source: &Source, events: Vec<Bytes>, lane: &mut Lane, deadline: Instant) -> InFlight {
         let began = self.clock.now();
-        let table = self.table();
+        let plan = self.plan();
         let mut known = Vec::new();
         let mut local: Vec<LocalShare> = self.brokers.iter().map(|_| LocalShare::default()).collect();
         let mut remote: Vec<Share> = Vec::new();
-        let mut preparation = Preparation::new(&table, &self.bindings, source, &self.limits, self.clock.wall_millis());
+        let (now_ms, count) = (self.clock.wall_millis(), events.len());
+        let mut preparation = Preparation::new(&plan, &self.bindings, source, &self.limits, now_ms, count);
         let (mut received_bytes, mut refused_bytes) = (0, 0);
-        let count = events.len();
         for (index, event) in (0u32..).zip(events) {
             received_bytes += event.len() as u64;
             match preparation.event(event) {
@@ -132,7 +133,7 @@ impl Publishing {
                 Ok(Prepared::Peer { region, event }) => {
                     let found = remote.iter().position(|share| share.region == region);
                     let place = found.unwrap_or_else(|| {
-                        let forwarded_by = source.with_own(&table.context().region);
+                        let forwarded_by = source.with_own(&plan.table().context().region);
                         remote.push(Share {
                             region,
                             forwarded_by,
@@ -156,8 +157,7 @@ impl Publishing {
             }
         }
         self.metrics.received_bytes.inc_by(received_bytes);
-        let (templates, rule_counts) = preparation.finish();
-        self.count_rules(&table, &rule_counts);
+        preparation.finish();
         let mut parts: Vec<Part> = Vec::with_capacity(1);
         for (broker_index, share) in local
             .into_iter()
@@ -171,7 +171,7 @@ impl Publishing {
         }
         self.count(&known);
         InFlight {
-            templates: Arc::new(templates),
+            templates: Arc::clone(plan.templates()),
             known,
             parts,
         }
@@ -258,13 +258,6 @@ impl Publishing {
 
     fn count(&self, results: &[EventResult]) {
         count(&self.metrics, results);
-    }
-
-    fn count_rules(&self, table: &RouteTable, counts: &[(usize, u64)]) {
-        for (rule_index, events) in counts.iter().filter(|(_, events)| *events > 0) {
-            let label = [("rule", table.rules()[*rule_index].name.clone())];
-            self.metrics.routed_events.get_or_create(&label).inc_by(*events);
-        }
     }
 }
 

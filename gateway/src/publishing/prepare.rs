@@ -1,16 +1,17 @@
 //! One event on its way: scanned, validated, routed, bound. The batch around it,
 //! and the waiting, are the pipeline's.
 //!
-//! What holds: nothing here waits or locks; routes are looked up once for each
-//! region and type of a batch, receipts encoded once for each rule.
+//! What holds: nothing here waits or locks; in a batch of many events, routes are
+//! looked up once for each region and type.
 
 use bytes::Bytes;
 use meridian_broker::{AppendRecord, RegionName};
 use meridian_event::attribute::AttributeValue;
 use meridian_event::stamp::{HOPS, ORIGIN_REGION, RECORDED_TIME};
 use meridian_event::{Binding, Event, EventLimits, Hops, Stamps};
+use smallvec::SmallVec;
 
-use super::receipt::ReceiptTemplate;
+use super::plan::Plan;
 use super::source::Source;
 use crate::fault::{FaultCode, Refusal};
 use crate::routing::RouteTable;
@@ -19,6 +20,8 @@ use crate::routing::table::Target;
 /// So many pairs of region and type are remembered within a batch; more are
 /// looked up each time.
 const MAX_REMEMBERED: usize = 16;
+/// In a smaller batch, remembering costs more than looking up.
+const WORTH_REMEMBERING: usize = 8;
 /// What stamping may add to an event that its first gateway let through.
 const STAMP_BYTES: usize = 1024;
 
@@ -29,7 +32,7 @@ pub enum Prepared {
     Local {
         /// Its index.
         broker_index: usize,
-        /// Its receipt's template.
+        /// Its receipt's template: that of the rule.
         template: u32,
         /// What to append.
         record: AppendRecord,
@@ -45,15 +48,16 @@ pub enum Prepared {
 
 /// What the events of one batch have in common.
 pub struct Preparation<'a> {
+    plan: &'a Plan,
     table: &'a RouteTable,
     bindings: &'a [Binding],
     source: &'a Source,
     limits: EventLimits,
     now_ms: i64,
     own_hops: Hops,
+    remembers: bool,
     remembered: Vec<Remembered>,
-    templates: Vec<ReceiptTemplate>,
-    rule_counts: Vec<(usize, u64)>,
+    rule_counts: SmallVec<[(usize, u64); 4]>,
 }
 
 struct Remembered {
@@ -65,35 +69,37 @@ struct Remembered {
 #[derive(Clone, Copy)]
 struct Choice {
     rule_index: usize,
-    /// Broker and template; `None` for another region.
-    local: Option<(usize, u32)>,
+    /// `None` for another region.
+    broker_index: Option<usize>,
     count: usize,
 }
 
 impl<'a> Preparation<'a> {
-    /// A batch from `source` under `table`, at `now_ms` since the Unix epoch;
-    /// `bindings` are those of the brokers.
+    /// A batch of `count` events from `source` under `plan`, at `now_ms` since the
+    /// Unix epoch; `bindings` are those of the brokers.
     pub fn new(
-        table: &'a RouteTable,
+        plan: &'a Plan,
         bindings: &'a [Binding],
         source: &'a Source,
         limits: &EventLimits,
         now_ms: i64,
+        count: usize,
     ) -> Self {
         let mut limits = limits.clone();
         if matches!(source, Source::Peer { .. }) {
             limits.max_event_bytes += STAMP_BYTES;
         }
         Self {
-            table,
+            plan,
+            table: plan.table(),
             bindings,
             source,
             limits,
             now_ms,
             own_hops: Hops::default(),
+            remembers: count >= WORTH_REMEMBERING,
             remembered: Vec::new(),
-            templates: Vec::new(),
-            rule_counts: Vec::new(),
+            rule_counts: SmallVec::new(),
         }
     }
 
@@ -113,22 +119,22 @@ impl<'a> Preparation<'a> {
         let choice = self.choose(&event)?;
         self.rule_counts[choice.count].1 += 1;
         let origin = self.origin(&event);
-        match choice.local {
-            Some((broker_index, template)) => {
-                let record = self.bind(&event, choice.rule_index, broker_index, origin);
-                Ok(Prepared::Local {
-                    broker_index,
-                    template,
-                    record,
-                })
-            }
+        match choice.broker_index {
+            Some(broker_index) => Ok(Prepared::Local {
+                broker_index,
+                // Rules are fewer than fill it.
+                template: u32::try_from(choice.rule_index).unwrap_or(u32::MAX),
+                record: self.bind(&event, choice.rule_index, broker_index, origin),
+            }),
             None => self.stamp(&event, choice.rule_index, origin),
         }
     }
 
-    /// The receipts' templates and how many events each rule routed, by its index.
-    pub fn finish(self) -> (Vec<ReceiptTemplate>, Vec<(usize, u64)>) {
-        (self.templates, self.rule_counts)
+    /// Counts what the rules have routed.
+    pub fn finish(self) {
+        for (rule_index, events) in self.rule_counts {
+            self.plan.count(rule_index, events);
+        }
     }
 
     fn choose(&mut self, event: &Event) -> Result<Choice, Refusal> {
@@ -138,16 +144,16 @@ impl<'a> Preparation<'a> {
             return Ok(found.choice);
         }
         let route = self.table.route_by(region, type_name)?;
-        let local = match route.target {
-            Target::Local { broker_index } => Some((broker_index, self.template(route.rule_index, broker_index))),
+        let broker_index = match route.target {
+            Target::Local { broker_index } => Some(broker_index),
             Target::Peer { .. } => None,
         };
         let choice = Choice {
             rule_index: route.rule_index,
-            local,
+            broker_index,
             count: self.count_of(route.rule_index),
         };
-        if self.remembered.len() < MAX_REMEMBERED {
+        if self.remembers && self.remembered.len() < MAX_REMEMBERED {
             self.remembered.push(Remembered {
                 region: region.map(Box::from),
                 type_name: Box::from(type_name),
@@ -163,22 +169,6 @@ impl<'a> Preparation<'a> {
             self.rule_counts.push((rule_index, 0));
             self.rule_counts.len() - 1
         })
-    }
-
-    fn template(&mut self, rule_index: usize, broker_index: usize) -> u32 {
-        let context = self.table.context();
-        let rule = &self.table.rules()[rule_index];
-        let broker = &context.brokers[broker_index];
-        self.templates.push(ReceiptTemplate::new(
-            context.region.as_str(),
-            broker.name.as_str(),
-            rule.topic.as_str(),
-            broker.durability,
-            &rule.name,
-            self.table.revision(),
-        ));
-        // At most one for each event of a batch, whose number fits.
-        u32::try_from(self.templates.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// Where and when the event was first taken in: what a peer has stamped, or

@@ -1,5 +1,5 @@
-//! What a stored event is told. All events of a batch that one rule routes share
-//! everything but partition and position, so the rest is encoded once.
+//! What a stored event is told. All events that one rule routes under one revision
+//! share everything but partition and position, so the rest is encoded once.
 //!
 //! What holds: the bytes are those that prost would write for the same `Receipt`
 //! up to the order of fields, which protobuf leaves free; a test decodes them.

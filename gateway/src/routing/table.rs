@@ -88,6 +88,11 @@ impl RouteTable {
         &self.rules
     }
 
+    /// The broker of this region that a rule would send to, by its index.
+    pub fn broker_index(&self, rule_index: usize) -> usize {
+        self.broker_indices[rule_index]
+    }
+
     /// What the rules were checked against.
     pub fn context(&self) -> &RuleContext {
         &self.context

@@ -1,0 +1,92 @@
+//! What publishing needs of a table beside the table: each rule's receipt, encoded
+//! once, and its counter. Made once a revision, so that a batch allocates neither.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
+
+use super::receipt::ReceiptTemplate;
+use crate::metrics::GatewayMetrics;
+use crate::routing::{RouteTable, RuleBook};
+
+/// A table and what is derived from it. Templates and counters stand in the order of
+/// the table's rules.
+pub struct Plan {
+    table: Arc<RouteTable>,
+    templates: Arc<[ReceiptTemplate]>,
+    routed: Vec<Counter>,
+}
+
+/// The plan of the table in force.
+pub struct Plans {
+    book: Arc<RuleBook>,
+    metrics: GatewayMetrics,
+    latest: ArcSwap<Plan>,
+}
+
+impl Plan {
+    /// The plan of a table.
+    pub fn new(table: Arc<RouteTable>, metrics: &GatewayMetrics) -> Self {
+        let context = table.context();
+        let template = |rule_index: usize| {
+            let rule = &table.rules()[rule_index];
+            let broker = &context.brokers[table.broker_index(rule_index)];
+            ReceiptTemplate::new(
+                context.region.as_str(),
+                broker.name.as_str(),
+                rule.topic.as_str(),
+                broker.durability,
+                &rule.name,
+                table.revision(),
+            )
+        };
+        let counter = |name: &str| {
+            metrics
+                .routed_events
+                .get_or_create(&[("rule", name.to_owned())])
+                .clone()
+        };
+        Self {
+            templates: (0..table.rules().len()).map(template).collect(),
+            routed: table.rules().iter().map(|rule| counter(&rule.name)).collect(),
+            table,
+        }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
+    /// The receipts of events that this region stores, by rule.
+    pub fn templates(&self) -> &Arc<[ReceiptTemplate]> {
+        &self.templates
+    }
+
+    /// Counts events of a rule.
+    pub fn count(&self, rule_index: usize, events: u64) {
+        self.routed[rule_index].inc_by(events);
+    }
+}
+
+impl Plans {
+    /// Plans of the tables of `book`.
+    pub fn new(book: Arc<RuleBook>, metrics: GatewayMetrics) -> Self {
+        let latest = ArcSwap::from_pointee(Plan::new(book.current(), &metrics));
+        Self { book, metrics, latest }
+    }
+
+    /// The plan of the table in force.
+    pub fn current(&self) -> Arc<Plan> {
+        let latest = self.latest.load();
+        let table = self.book.current();
+        if Arc::ptr_eq(&latest.table, &table) {
+            return Arc::clone(&latest);
+        }
+        // Several may make it at once after a change, each for its own batch.
+        let plan = Arc::new(Plan::new(table, &self.metrics));
+        self.latest.store(Arc::clone(&plan));
+        plan
+    }
+}
