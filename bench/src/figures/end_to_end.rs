@@ -2,9 +2,9 @@
 //! accepted it.
 //!
 //! Publisher and worker are the SDK's, in this process, so that one clock measures.
-//! The data begin with the time when the event was due.
+//! The data begin with the event's number and the time when it was due.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -46,14 +46,15 @@ pub(crate) async fn run(
         high.push(milliseconds_at(&outcome.latencies, 0.99));
         cpu.push(outcome.cpu_microseconds_per_event);
         progress.say(&format!(
-            "end to end, {}, run {} of {}: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, {} events",
+            "end to end, {}, run {} of {}: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, {} events, {} came twice",
             broker.name(),
             run + 1,
             settings.runs,
             milliseconds_at(&outcome.latencies, 0.5),
             milliseconds_at(&outcome.latencies, 0.99),
             milliseconds_at(&outcome.latencies, 0.999),
-            outcome.latencies.len()
+            outcome.latencies.len(),
+            outcome.duplicates
         ));
     }
     let name = |what| format!("end to end, {}, at {rate:.0}/s: {what}", broker.name());
@@ -66,6 +67,7 @@ pub(crate) async fn run(
 
 struct Outcome {
     latencies: Histogram<u64>,
+    duplicates: u64,
     cpu_microseconds_per_event: f64,
 }
 
@@ -77,7 +79,8 @@ async fn one_run(settings: &Settings, broker: &BrokerChoice, rate: f64) -> Resul
         .max_in_flight_events(WINDOW_EVENTS)
         .build();
     let publisher = publisher.during("making a publisher")?;
-    let arrivals = Arc::new(Arrivals::new()?);
+    let total = (rate * (settings.warm_up + settings.measured).as_secs_f64()) as u64;
+    let arrivals = Arc::new(Arrivals::new(total)?);
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = Worker::builder([gateway.address()], "bench", [topic.as_str()]).concurrency(WORKER_CONCURRENCY);
     let seen = arrivals.clone();
@@ -94,7 +97,6 @@ async fn one_run(settings: &Settings, broker: &BrokerChoice, rate: f64) -> Resul
     arrivals.wait_for(1, FIRST_ARRIVAL_DEADLINE).await?;
 
     let cpu_before = gateway.usage()?.cpu;
-    let total = (rate * (settings.warm_up + settings.measured).as_secs_f64()) as u64;
     let first_measured = (rate * settings.warm_up.as_secs_f64()) as u64;
     publish_at(&publisher, &arrivals, rate, total, first_measured).await?;
     arrivals.wait_for(1 + total, DRAIN_DEADLINE).await?;
@@ -108,7 +110,8 @@ async fn one_run(settings: &Settings, broker: &BrokerChoice, rate: f64) -> Resul
     delete_topic(broker, &topic).await?;
     let cpu_microseconds_per_event = cpu.as_secs_f64() * 1e6 / total as f64;
     Ok(Outcome {
-        latencies: arrivals.latencies(),
+        latencies: arrivals.lock().latencies.clone(),
+        duplicates: arrivals.lock().duplicates,
         cpu_microseconds_per_event,
     })
 }
@@ -135,7 +138,7 @@ async fn publish_at(
                 true => NOT_MEASURED,
                 false => latency::nanoseconds(due_at - arrivals.origin),
             };
-            let sending = send(publisher, sent, since_origin).await?;
+            let sending = send(publisher, sent + 1, since_origin).await?;
             pending.send(sending).await.during("publishing")?;
             sent += 1;
         }
@@ -152,60 +155,84 @@ async fn expect_receipts(mut outcomes: mpsc::Receiver<Pending>) -> Result<(), Fa
 }
 
 async fn send(publisher: &Publisher, number: u64, due_since_origin: u64) -> Result<Pending, Failure> {
-    let mut data = [b'.'; DATA_BYTES];
-    data[..8].copy_from_slice(&due_since_origin.to_be_bytes());
+    let data = write_data(number, due_since_origin);
     publisher.send(event(number, &data)?).await.during("publishing")
 }
 
 /// What the worker has seen.
 struct Arrivals {
     origin: Instant,
-    latencies: Mutex<Histogram<u64>>,
+    seen: Mutex<Seen>,
+    /// Distinct events.
     count: watch::Sender<u64>,
 }
 
+struct Seen {
+    latencies: Histogram<u64>,
+    /// By the event's number.
+    numbers: Vec<bool>,
+    duplicates: u64,
+}
+
 impl Arrivals {
-    fn new() -> Result<Self, Failure> {
-        let latencies = Mutex::new(latency::histogram()?);
-        Ok(Self {
-            origin: Instant::now(),
-            latencies,
-            count: watch::Sender::new(0),
-        })
+    fn new(total: u64) -> Result<Self, Failure> {
+        let numbers = vec![false; total as usize + 1];
+        let seen = Seen { latencies: latency::histogram()?, numbers, duplicates: 0 };
+        Ok(Self { origin: Instant::now(), seen: Mutex::new(seen), count: watch::Sender::new(0) })
     }
 
     fn see(&self, delivery: &Delivery) {
         let now = latency::nanoseconds(self.origin.elapsed());
-        let due = match delivery.event().data() {
-            EventData::Binary(data) => data.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)),
-            _ => None,
-        };
-        if let Some(due) = due.filter(|due| *due != NOT_MEASURED) {
-            self.lock().saturating_record(now.saturating_sub(due));
+        let EventData::Binary(data) = delivery.event().data() else { return };
+        let Some((number, due)) = read_data(data) else { return };
+        let mut seen = self.lock();
+        let Some(was_seen) = seen.numbers.get_mut(number as usize) else { return };
+        if std::mem::replace(was_seen, true) {
+            seen.duplicates += 1;
+            return;
         }
+        if due != NOT_MEASURED {
+            seen.latencies.saturating_record(now.saturating_sub(due));
+        }
+        drop(seen);
         self.count.send_modify(|count| *count += 1);
     }
 
     async fn wait_for(&self, least: u64, deadline: Duration) -> Result<(), Failure> {
         let mut count = self.count.subscribe();
-        let arrived = timeout(deadline, count.wait_for(|count| *count >= least)).await;
-        match arrived {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                let count = *self.count.borrow();
-                Err(Failure::new(
-                    "waiting for the worker",
-                    format!("{count} of {least} events arrived in time"),
-                ))
-            }
+        let arrived = timeout(deadline, count.wait_for(|count| *count >= least)).await.is_ok();
+        if arrived {
+            return Ok(());
         }
+        let count = *self.count.borrow();
+        Err(Failure::new("waiting for the worker", format!("{count} of {least} events arrived in time")))
     }
 
-    fn latencies(&self) -> Histogram<u64> {
-        self.lock().clone()
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+fn write_data(number: u64, due_since_origin: u64) -> [u8; DATA_BYTES] {
+    let mut data = [b'.'; DATA_BYTES];
+    data[..8].copy_from_slice(&number.to_be_bytes());
+    data[8..16].copy_from_slice(&due_since_origin.to_be_bytes());
+    data
+}
+
+fn read_data(data: &[u8]) -> Option<(u64, u64)> {
+    let (number, rest) = data.split_first_chunk()?;
+    let due = rest.first_chunk()?;
+    Some((u64::from_be_bytes(*number), u64::from_be_bytes(*due)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_are_read_as_they_were_written() {
+        assert_eq!(read_data(&write_data(7, NOT_MEASURED)), Some((7, NOT_MEASURED)));
+        assert_eq!(read_data(b"short"), None);
     }
 }

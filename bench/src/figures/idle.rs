@@ -32,7 +32,7 @@ const SESSIONS: usize = 1_000;
 const SESSIONS_OF_CONNECTION: usize = 200;
 const GROUPS: usize = 10;
 const PUBLISHERS: usize = 100;
-const EVENTS_OF_PUBLISHER_PER_SECOND: u64 = 20;
+const EVENTS_OF_PUBLISHER_PER_SECOND: u64 = 50;
 const SAMPLE_PAUSE: Duration = Duration::from_secs(5);
 /// Growth over the last third, in MiB a minute, up to which memory is called level.
 const LEVEL_MEBIBYTES_PER_MINUTE: f64 = 2.0;
