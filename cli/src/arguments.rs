@@ -8,13 +8,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Routes CloudEvents by region and type onto region-local brokers, mirrors
 /// them across regions, and serves fleets of workers.
 #[derive(Debug, Parser)]
-#[command(name = "meridian", version, propagate_version = true, after_help = "Examples:
+#[command(
+    name = "meridian",
+    version,
+    propagate_version = true,
+    after_help = "Examples:
   meridian dev                                   two regions in one process, to try things
   meridian gateway --config gateway.yaml         one gateway of one region
   meridian publish --type com.acme.order.placed --source /shop --data '{\"total\":12}'
   meridian subscribe --group billing --topic orders
 
-Exit codes: 0 ok, 1 failed, 2 usage, 64 bad configuration.")]
+Exit codes: 0 ok, 1 failed, 2 usage, 64 bad configuration."
+)]
 pub struct Arguments {
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Table)]
@@ -98,6 +103,29 @@ pub struct ProcessArguments {
     /// Say every fault of the file and exit.
     #[arg(long)]
     pub check: bool,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArguments,
+}
+
+/// How a process logs, to standard error.
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// What to log: a level, or filters such as `warn,meridian_gateway=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "MERIDIAN_LOG")]
+    pub log: String,
+    /// The form of a line.
+    #[arg(long, value_enum, default_value_t = LogLines::Text, env = "MERIDIAN_LOG_FORMAT")]
+    pub log_format: LogLines,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLines {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// `meridian dev`.
@@ -124,13 +152,22 @@ pub struct DevArguments {
     /// Any free ports in place of 7400, 7402, 7500, 7502 and 7602.
     #[arg(long)]
     pub any_ports: bool,
+    /// How to log; a demo logs warnings alone unless told otherwise.
+    #[command(flatten)]
+    pub log: LogArguments,
 }
 
 /// `meridian publish`.
 #[derive(Debug, Args)]
 pub struct PublishArguments {
     /// Gateways to publish to.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", env = "MERIDIAN_GATEWAY", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7400",
+        env = "MERIDIAN_GATEWAY",
+        value_delimiter = ','
+    )]
     pub gateway: Vec<String>,
     /// The event's type.
     #[arg(long = "type", value_name = "TYPE")]
@@ -171,7 +208,13 @@ pub struct PublishArguments {
 #[derive(Debug, Args)]
 pub struct SubscribeArguments {
     /// Gateways to subscribe at.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", env = "MERIDIAN_GATEWAY", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7400",
+        env = "MERIDIAN_GATEWAY",
+        value_delimiter = ','
+    )]
     pub gateway: Vec<String>,
     /// The group to work for.
     #[arg(long)]
@@ -206,7 +249,12 @@ pub enum From {
 #[derive(Debug, Args)]
 pub struct AdminArguments {
     /// The admin address.
-    #[arg(long = "admin", value_name = "ADDRESS", default_value = "127.0.0.1:7402", env = "MERIDIAN_ADMIN")]
+    #[arg(
+        long = "admin",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7402",
+        env = "MERIDIAN_ADMIN"
+    )]
     pub address: String,
 }
 
@@ -230,7 +278,9 @@ pub enum RulesCommand {
         file: PathBuf,
     },
     /// Swap the rules for those of a file, whole or not at all.
-    #[command(after_help = "Examples:\n  meridian rules apply rules.yaml\n  meridian rules apply rules.yaml --expected-revision 4")]
+    #[command(
+        after_help = "Examples:\n  meridian rules apply rules.yaml\n  meridian rules apply rules.yaml --expected-revision 4"
+    )]
     Apply {
         /// Where.
         #[command(flatten)]
@@ -242,7 +292,9 @@ pub enum RulesCommand {
         expected_revision: u64,
     },
     /// Say where an event would go, and why.
-    #[command(after_help = "Examples:\n  meridian rules explain --type com.acme.order.placed --source /shop --region eu-west")]
+    #[command(
+        after_help = "Examples:\n  meridian rules explain --type com.acme.order.placed --source /shop --region eu-west"
+    )]
     Explain {
         /// Where.
         #[command(flatten)]
@@ -279,7 +331,9 @@ pub enum TopicsCommand {
         broker: String,
     },
     /// Make a topic; one that is there already with as many partitions is fine.
-    #[command(after_help = "Examples:\n  meridian topics create orders --partitions 16\n  meridian topics create audit --partitions 4 --retention 7d")]
+    #[command(
+        after_help = "Examples:\n  meridian topics create orders --partitions 16\n  meridian topics create audit --partitions 4 --retention 7d"
+    )]
     Create {
         /// Where.
         #[command(flatten)]
@@ -382,7 +436,9 @@ pub struct DemoWorkersArguments {
 
 /// A number and a unit: `500ms`, `20s`, `5m`, `12h`, `7d`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let fault = || format!("{text:?} is not a duration such as 500ms, 20s, 5m, 12h or 7d");
     let number: u64 = digits.parse().map_err(|_| fault())?;
@@ -394,7 +450,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(fault()),
     };
-    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(fault)
+    number
+        .checked_mul(milliseconds)
+        .map(Duration::from_millis)
+        .ok_or_else(fault)
 }
 
 fn parse_attribute(text: &str) -> Result<(String, String), String> {
@@ -429,8 +488,14 @@ mod tests {
     fn every_command_shows_an_example() {
         fn check(command: &clap::Command) {
             let leaf = command.get_subcommands().next().is_none();
-            let shown = command.get_after_help().is_some_and(|help| help.to_string().contains("meridian "));
-            assert!(!leaf || command.is_hide_set() || shown, "{} has no example", command.get_name());
+            let shown = command
+                .get_after_help()
+                .is_some_and(|help| help.to_string().contains("meridian "));
+            assert!(
+                !leaf || command.is_hide_set() || shown,
+                "{} has no example",
+                command.get_name()
+            );
             command.get_subcommands().for_each(check);
         }
         check(&Arguments::command());

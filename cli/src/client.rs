@@ -24,7 +24,11 @@ async fn connect(address: &str) -> Result<Channel, Failure> {
         .timeout(CALL_TIMEOUT)
         .connect()
         .await
-        .map_err(|_| Failure::failed(format!("nothing answers at {address}; is it running, and is this its admin address?")))
+        .map_err(|_| {
+            Failure::failed(format!(
+                "nothing answers at {address}; is it running, and is this its admin address?"
+            ))
+        })
 }
 
 pub(crate) async fn operations(address: &str) -> Result<OperationsServiceClient<Channel>, Failure> {

@@ -41,8 +41,12 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let code = status.code();
         let hint = match code {
-            tonic::Code::Unavailable => "\nIs it running, and is this its admin address (7402), or data address (7400) for publish and subscribe?",
-            tonic::Code::Unimplemented => "\nThis port does not serve it: operators' commands go to the admin port (7402), publish and subscribe to the data port (7400).",
+            tonic::Code::Unavailable => {
+                "\nIs it running, and is this its admin address (7402), or data address (7400) for publish and subscribe?"
+            }
+            tonic::Code::Unimplemented => {
+                "\nThis port does not serve it: operators' commands go to the admin port (7402), publish and subscribe to the data port (7400)."
+            }
             _ => "",
         };
         Failure::Failed(format!("{code:?}: {}{hint}", status.message()))

@@ -129,7 +129,10 @@ impl History {
 
     /// A publisher is about to publish this event.
     pub fn attempted(&mut self, name: EventName, stream: &str) {
-        let attempt = Attempt { stream: stream.to_owned(), fate: Fate::Open };
+        let attempt = Attempt {
+            stream: stream.to_owned(),
+            fate: Fate::Open,
+        };
         self.attempts.insert(name, attempt);
     }
 
@@ -187,7 +190,10 @@ impl History {
     /// Compares what was stored with what was delivered. `belongs` says at which
     /// places the events of each stream must be delivered.
     pub fn verdict(&self, belongs: &BTreeMap<Stream, BTreeSet<Place>>) -> Verdict {
-        let mut verdict = Verdict { unreadable: self.unreadable, ..Verdict::default() };
+        let mut verdict = Verdict {
+            unreadable: self.unreadable,
+            ..Verdict::default()
+        };
         self.judge_attempts(belongs, &mut verdict);
         for (place, seen) in &self.places {
             self.judge_place(place, seen, belongs, &mut verdict);
@@ -209,7 +215,10 @@ impl History {
             }
             for place in belongs.get(&attempt.stream).unwrap_or(&nowhere) {
                 verdict.expected += 1;
-                let came = self.places.get(place).is_some_and(|seen| seen.counts.contains_key(name));
+                let came = self
+                    .places
+                    .get(place)
+                    .is_some_and(|seen| seen.counts.contains_key(name));
                 if !came {
                     verdict.lost += 1;
                     verdict.example(|| format!("lost: {name} ({}) at {place}", attempt.stream));
@@ -218,7 +227,13 @@ impl History {
         }
     }
 
-    fn judge_place(&self, place: &str, seen: &Seen, belongs: &BTreeMap<Stream, BTreeSet<Place>>, verdict: &mut Verdict) {
+    fn judge_place(
+        &self,
+        place: &str,
+        seen: &Seen,
+        belongs: &BTreeMap<Stream, BTreeSet<Place>>,
+        verdict: &mut Verdict,
+    ) {
         for (name, count) in &seen.counts {
             verdict.delivered += u64::from(*count);
             verdict.duplicated += u64::from(count - 1);
@@ -257,7 +272,11 @@ mod tests {
     const THERE: &str = "eu-west/us-east.orders/analytics";
 
     fn name(sequence: u64) -> EventName {
-        EventName { publisher: 1, key: 7, sequence }
+        EventName {
+            publisher: 1,
+            key: 7,
+            sequence,
+        }
     }
 
     fn belongs() -> BTreeMap<Stream, BTreeSet<Place>> {

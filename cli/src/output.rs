@@ -36,7 +36,12 @@ impl Output {
     }
 
     /// Rows: one JSON array, or an aligned table.
-    pub(crate) fn rows(self, rows: &[impl Serialize], heads: &[&str], cells: impl Fn(usize) -> Vec<String>) -> Result<(), Failure> {
+    pub(crate) fn rows(
+        self,
+        rows: &[impl Serialize],
+        heads: &[&str],
+        cells: impl Fn(usize) -> Vec<String>,
+    ) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Json => self.line(&serde_json::to_string(rows).map_err(Failure::failed)?),
             OutputFormat::Table => {

@@ -50,11 +50,19 @@ pub(crate) async fn run(command: GroupsCommand, output: Output) -> Result<(), Fa
     match command {
         GroupsCommand::List { admin, broker } => {
             let request = ListGroupsRequest { broker };
-            let response = client::operations(&admin.address).await?.list_groups(request).await?.into_inner();
+            let response = client::operations(&admin.address)
+                .await?
+                .list_groups(request)
+                .await?
+                .into_inner();
             let rows: Vec<GroupRow> = response
                 .groups
                 .into_iter()
-                .map(|group| GroupRow { broker: group.broker, group: group.name, sessions: group.sessions })
+                .map(|group| GroupRow {
+                    broker: group.broker,
+                    group: group.name,
+                    sessions: group.sessions,
+                })
                 .collect();
             output.rows(&rows, &["BROKER", "GROUP", "SESSIONS"], |row| {
                 let row = &rows[row];
@@ -63,7 +71,11 @@ pub(crate) async fn run(command: GroupsCommand, output: Output) -> Result<(), Fa
         }
         GroupsCommand::Describe { admin, name, broker } => {
             let request = DescribeGroupRequest { broker, name };
-            let response = client::operations(&admin.address).await?.describe_group(request).await?.into_inner();
+            let response = client::operations(&admin.address)
+                .await?
+                .describe_group(request)
+                .await?
+                .into_inner();
             let view = view(response);
             output.value(&view, || describe(&view))
         }
@@ -110,7 +122,12 @@ fn describe(view: &GroupView) -> String {
         .partitions
         .iter()
         .map(|row| {
-            let numbers = [row.settled_position, row.end_position, row.settled_beyond, row.lag_messages];
+            let numbers = [
+                row.settled_position,
+                row.end_position,
+                row.settled_beyond,
+                row.lag_messages,
+            ];
             let mut cells = vec![row.topic.clone(), row.partition.to_string()];
             cells.extend(numbers.map(|number| number.to_string()));
             cells
@@ -129,11 +146,17 @@ fn describe(view: &GroupView) -> String {
         })
         .collect();
     let state = match (&view.not_reading_since_seconds, &view.not_reading_reason) {
-        (Some(since), reason) => format!("not reading since {since} (Unix seconds): {}", reason.as_deref().unwrap_or("")),
+        (Some(since), reason) => format!(
+            "not reading since {since} (Unix seconds): {}",
+            reason.as_deref().unwrap_or("")
+        ),
         (None, _) => "reading, or no session here".to_owned(),
     };
     [
-        format!("group {} on {}: {} behind; {state}", view.group, view.broker, view.lag_messages),
+        format!(
+            "group {} on {}: {} behind; {state}",
+            view.group, view.broker, view.lag_messages
+        ),
         table(&["TOPIC", "PARTITION", "SETTLED", "END", "BEYOND", "LAG"], &partitions),
         table(&["WORKER", "SESSION", "IN FLIGHT", "BYTES"], &sessions),
     ]

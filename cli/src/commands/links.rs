@@ -51,29 +51,54 @@ fn state(state: LinkState) -> &'static str {
 pub(crate) async fn run(command: LinksCommand, output: Output) -> Result<(), Failure> {
     let links = match command {
         LinksCommand::List { admin } => {
-            client::replication(&admin.address).await?.list_links(ListLinksRequest {}).await?.into_inner().links
+            client::replication(&admin.address)
+                .await?
+                .list_links(ListLinksRequest {})
+                .await?
+                .into_inner()
+                .links
         }
         LinksCommand::Pause { admin, name } => {
             let request = PauseLinkRequest { name };
-            client::replication(&admin.address).await?.pause_link(request).await?.into_inner().link.into_iter().collect()
+            client::replication(&admin.address)
+                .await?
+                .pause_link(request)
+                .await?
+                .into_inner()
+                .link
+                .into_iter()
+                .collect()
         }
         LinksCommand::Resume { admin, name } => {
             let request = ResumeLinkRequest { name };
-            client::replication(&admin.address).await?.resume_link(request).await?.into_inner().link.into_iter().collect()
+            client::replication(&admin.address)
+                .await?
+                .resume_link(request)
+                .await?
+                .into_inner()
+                .link
+                .into_iter()
+                .collect()
         }
     };
     let rows: Vec<LinkRow> = links.into_iter().map(LinkRow::from).collect();
-    output.rows(&rows, &["LINK", "SOURCE", "TARGET", "STATE", "MIRRORED", "LAG", "SECONDS", "REASON"], |row| {
-        let row = &rows[row];
-        vec![
-            row.name.clone(),
-            row.source.clone(),
-            row.target.clone(),
-            row.state.to_owned(),
-            row.mirrored_records.to_string(),
-            row.lag_messages.to_string(),
-            format!("{:.1}", row.lag_seconds),
-            row.reason.clone(),
-        ]
-    })
+    output.rows(
+        &rows,
+        &[
+            "LINK", "SOURCE", "TARGET", "STATE", "MIRRORED", "LAG", "SECONDS", "REASON",
+        ],
+        |row| {
+            let row = &rows[row];
+            vec![
+                row.name.clone(),
+                row.source.clone(),
+                row.target.clone(),
+                row.state.to_owned(),
+                row.mirrored_records.to_string(),
+                row.lag_messages.to_string(),
+                format!("{:.1}", row.lag_seconds),
+                row.reason.clone(),
+            ]
+        },
+    )
 }

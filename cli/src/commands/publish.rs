@@ -70,7 +70,13 @@ impl Tally {
         self.first_error.get_or_insert(error);
     }
 
-    fn add(&mut self, arguments: &PublishArguments, output: Output, id: String, outcome: Result<Receipt, PublishError>) -> Result<(), Failure> {
+    fn add(
+        &mut self,
+        arguments: &PublishArguments,
+        output: Output,
+        id: String,
+        outcome: Result<Receipt, PublishError>,
+    ) -> Result<(), Failure> {
         let receipt = match outcome {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -109,7 +115,10 @@ impl Tally {
 
     fn finish(self, arguments: &PublishArguments, output: Output) -> Result<(), Failure> {
         if arguments.count > 1 && !output.is_json() {
-            output.line(&format!("{} stored, {} refused, {} unknown", self.stored, self.refused, self.unknown))?;
+            output.line(&format!(
+                "{} stored, {} refused, {} unknown",
+                self.stored, self.refused, self.unknown
+            ))?;
         }
         match self.first_error {
             None => Ok(()),

@@ -47,33 +47,80 @@ struct StepView {
 pub(crate) async fn run(command: RulesCommand, output: Output) -> Result<(), Failure> {
     match command {
         RulesCommand::Get { admin } => {
-            let rules = client::routing(&admin.address).await?.get_rules(GetRulesRequest {}).await?.into_inner();
-            let view = RulesView { revision: rules.revision, source: rules.source, document: rules.document };
-            output.value(&view, || format!("# revision {} from {}\n{}", view.revision, view.source, view.document.trim_end()))
+            let rules = client::routing(&admin.address)
+                .await?
+                .get_rules(GetRulesRequest {})
+                .await?
+                .into_inner();
+            let view = RulesView {
+                revision: rules.revision,
+                source: rules.source,
+                document: rules.document,
+            };
+            output.value(&view, || {
+                format!(
+                    "# revision {} from {}\n{}",
+                    view.revision,
+                    view.source,
+                    view.document.trim_end()
+                )
+            })
         }
         RulesCommand::Validate { admin, file } => {
             let request = ValidateRulesRequest { document: read(&file)? };
-            let response = client::routing(&admin.address).await?.validate_rules(request).await?.into_inner();
+            let response = client::routing(&admin.address)
+                .await?
+                .validate_rules(request)
+                .await?
+                .into_inner();
             refuse_faults(&file, &response.faults)?;
             output.value(&Vec::<String>::new(), || format!("{} has no faults", file.display()))
         }
-        RulesCommand::Apply { admin, file, expected_revision } => {
-            let request = ApplyRulesRequest { document: read(&file)?, expected_revision };
-            let response = client::routing(&admin.address).await?.apply_rules(request).await?.into_inner();
+        RulesCommand::Apply {
+            admin,
+            file,
+            expected_revision,
+        } => {
+            let request = ApplyRulesRequest {
+                document: read(&file)?,
+                expected_revision,
+            };
+            let response = client::routing(&admin.address)
+                .await?
+                .apply_rules(request)
+                .await?
+                .into_inner();
             refuse_faults(&file, &response.faults)?;
-            let revision = Revision { revision: response.revision };
+            let revision = Revision {
+                revision: response.revision,
+            };
             output.value(&revision, || format!("revision {} is in force", revision.revision))
         }
-        RulesCommand::Explain { admin, type_name, source, region, key, attributes } => {
+        RulesCommand::Explain {
+            admin,
+            type_name,
+            source,
+            region,
+            key,
+            attributes,
+        } => {
             let mut event = EventBuilder::new("explain", &source, &type_name);
             let named = [("region", region), ("partitionkey", key)];
-            let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let named = named
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)));
             for (name, value) in named.chain(attributes) {
                 event = event.extension(&name, value.as_str());
             }
             let event = event.build().map_err(|fault| Failure::Usage(fault.to_string()))?;
-            let request = ExplainRouteRequest { event: event.encoded().clone() };
-            let response = client::routing(&admin.address).await?.explain_route(request).await?.into_inner();
+            let request = ExplainRouteRequest {
+                event: event.encoded().clone(),
+            };
+            let response = client::routing(&admin.address)
+                .await?
+                .explain_route(request)
+                .await?
+                .into_inner();
             let view = route_view(response);
             output.value(&view, || explain(&view))
         }
@@ -81,7 +128,8 @@ pub(crate) async fn run(command: RulesCommand, output: Output) -> Result<(), Fai
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|error| Failure::configuration(format!("cannot read {}: {error}", file.display())))
+    std::fs::read_to_string(file)
+        .map_err(|error| Failure::configuration(format!("cannot read {}: {error}", file.display())))
 }
 
 fn refuse_faults(file: &Path, faults: &[RuleFault]) -> Result<(), Failure> {
@@ -90,9 +138,21 @@ fn refuse_faults(file: &Path, faults: &[RuleFault]) -> Result<(), Failure> {
     }
     let lines: Vec<String> = faults
         .iter()
-        .map(|fault| format!("{}:{}:{}: {}: {}", file.display(), fault.line, fault.column, fault.path, fault.message))
+        .map(|fault| {
+            format!(
+                "{}:{}:{}: {}: {}",
+                file.display(),
+                fault.line,
+                fault.column,
+                fault.path,
+                fault.message
+            )
+        })
         .collect();
-    Err(Failure::configuration(format!("the rules are refused and nothing is changed:\n{}", lines.join("\n"))))
+    Err(Failure::configuration(format!(
+        "the rules are refused and nothing is changed:\n{}",
+        lines.join("\n")
+    )))
 }
 
 fn route_view(response: ExplainRouteResponse) -> RouteView {
@@ -111,7 +171,11 @@ fn route_view(response: ExplainRouteResponse) -> RouteView {
         steps: response
             .steps
             .into_iter()
-            .map(|step| StepView { rule: step.rule, matched: step.matched, reason: step.reason })
+            .map(|step| StepView {
+                rule: step.rule,
+                matched: step.matched,
+                reason: step.reason,
+            })
             .collect(),
     }
 }
@@ -127,15 +191,25 @@ fn explain(view: &RouteView) -> String {
         .collect();
     let shown = |part: &Option<String>| part.clone().unwrap_or_default();
     lines.push(match &view.rule {
-        None => format!("no rule of revision {} matches: the event would be refused", view.revision),
+        None => format!(
+            "no rule of revision {} matches: the event would be refused",
+            view.revision
+        ),
         Some(rule) => format!(
             "rule {rule} of revision {} sends it to {}/{}/{}{}{}",
             view.revision,
             shown(&view.region),
             shown(&view.broker),
             shown(&view.topic),
-            view.key.as_ref().map(|key| format!(" with key {key}")).unwrap_or_default(),
-            if view.forwarded { ", forwarded to that region's gateway" } else { "" },
+            view.key
+                .as_ref()
+                .map(|key| format!(" with key {key}"))
+                .unwrap_or_default(),
+            if view.forwarded {
+                ", forwarded to that region's gateway"
+            } else {
+                ""
+            },
         ),
     });
     lines.join("\n")

@@ -28,7 +28,10 @@ pub(crate) async fn run(arguments: SubscribeArguments, output: Output) -> Result
             let settlement = match number <= limit {
                 true => print(&delivery, output),
                 // Beyond the count: back to the group, for whoever comes next.
-                false => Settlement::Release { delay: std::time::Duration::ZERO, reason: "not wanted".to_owned() },
+                false => Settlement::Release {
+                    delay: std::time::Duration::ZERO,
+                    reason: "not wanted".to_owned(),
+                },
             };
             if number >= limit || settlement != Settlement::Accept {
                 enough.notify_one();
@@ -60,7 +63,10 @@ fn print(delivery: &Delivery, output: Output) -> Settlement {
     };
     match output.line(&line) {
         Ok(()) => Settlement::Accept,
-        Err(failure) => Settlement::Release { delay: std::time::Duration::ZERO, reason: failure.to_string() },
+        Err(failure) => Settlement::Release {
+            delay: std::time::Duration::ZERO,
+            reason: failure.to_string(),
+        },
     }
 }
 
@@ -94,7 +100,10 @@ fn as_json(delivery: &Delivery) -> Value {
     match event.data() {
         EventData::None => {}
         EventData::Text(text) => {
-            body.insert("data".to_owned(), serde_json::from_str(text).unwrap_or_else(|_| json!(text)));
+            body.insert(
+                "data".to_owned(),
+                serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+            );
         }
         EventData::Binary(bytes) | EventData::Protobuf { value: bytes, .. } => {
             let data = match std::str::from_utf8(bytes) {

@@ -35,10 +35,15 @@ pub(crate) struct Lags {
 pub(crate) async fn lags(sites: &Sites) -> Lags {
     let mut lags = Lags::default();
     for site in &sites.regions {
-        let Ok(mut operations) = client::operations(&site.admin).await else { continue };
+        let Ok(mut operations) = client::operations(&site.admin).await else {
+            continue;
+        };
         let mut total = 0;
         for fleet in FLEETS.iter().filter(|fleet| fleet.region == site.region) {
-            let request = DescribeGroupRequest { broker: String::new(), name: fleet.group.to_owned() };
+            let request = DescribeGroupRequest {
+                broker: String::new(),
+                name: fleet.group.to_owned(),
+            };
             if let Ok(group) = operations.describe_group(request).await {
                 total += group.into_inner().lag_messages;
             }
@@ -53,8 +58,18 @@ pub(crate) async fn lags(sites: &Sites) -> Lags {
             .links
             .into_iter()
             .map(|link| {
-                let state = link.state().as_str_name().trim_start_matches("LINK_STATE_").to_lowercase();
-                (link.name, state, link.lag_messages, link.lag_seconds, link.mirrored_records)
+                let state = link
+                    .state()
+                    .as_str_name()
+                    .trim_start_matches("LINK_STATE_")
+                    .to_lowercase();
+                (
+                    link.name,
+                    state,
+                    link.lag_messages,
+                    link.lag_seconds,
+                    link.mirrored_records,
+                )
             })
             .collect();
     }
@@ -85,7 +100,12 @@ impl Board {
         }
     }
 
-    pub(crate) fn refresh(&mut self, figures: &BTreeMap<String, Figures>, lags: &Lags, publishing: bool) -> Result<(), Failure> {
+    pub(crate) fn refresh(
+        &mut self,
+        figures: &BTreeMap<String, Figures>,
+        lags: &Lags,
+        publishing: bool,
+    ) -> Result<(), Failure> {
         let now = Instant::now();
         let since = self.drawn_at.map_or(now - self.started, |at| now - at);
         let every = if self.in_place { Duration::ZERO } else { LINE_EVERY };
@@ -102,12 +122,30 @@ impl Board {
             .links
             .iter()
             .map(|(name, state, records, seconds, mirrored)| {
-                vec![name.clone(), state.clone(), mirrored.to_string(), records.to_string(), format!("{seconds:.1} s")]
+                vec![
+                    name.clone(),
+                    state.clone(),
+                    mirrored.to_string(),
+                    records.to_string(),
+                    format!("{seconds:.1} s"),
+                ]
             })
             .collect();
         let text = [
             format!("meridian demo: {phase}"),
-            table(&["REGION", "PUBLISHED/S", "PUBLISH P50", "P99", "DELIVERED/S", "END TO END P50", "P99", "LAG"], &regions),
+            table(
+                &[
+                    "REGION",
+                    "PUBLISHED/S",
+                    "PUBLISH P50",
+                    "P99",
+                    "DELIVERED/S",
+                    "END TO END P50",
+                    "P99",
+                    "LAG",
+                ],
+                &regions,
+            ),
             table(&["LINK", "STATE", "MIRRORED", "BEHIND", "BEHIND BY"], &links),
         ]
         .join("\n");
@@ -120,7 +158,10 @@ impl Board {
         figures
             .iter()
             .map(|(region, figures)| {
-                let (stored, delivered) = self.before.insert(region.clone(), (figures.stored, figures.delivered)).unwrap_or_default();
+                let (stored, delivered) = self
+                    .before
+                    .insert(region.clone(), (figures.stored, figures.delivered))
+                    .unwrap_or_default();
                 vec![
                     region.clone(),
                     rate(figures.stored, stored),
@@ -129,7 +170,9 @@ impl Board {
                     rate(figures.delivered, delivered),
                     milliseconds(&figures.end_to_end, 50.0),
                     milliseconds(&figures.end_to_end, 99.0),
-                    lags.groups.get(region).map_or_else(|| "?".to_owned(), ToString::to_string),
+                    lags.groups
+                        .get(region)
+                        .map_or_else(|| "?".to_owned(), ToString::to_string),
                 ]
             })
             .collect()
@@ -147,7 +190,13 @@ impl Board {
     }
 
     /// The figures and the verdict; the last line says how it ended.
-    pub(crate) fn summary(&self, figures: &BTreeMap<String, Figures>, verdict: &Verdict, reasons: &BTreeMap<String, u64>, output: Output) -> Result<(), Failure> {
+    pub(crate) fn summary(
+        &self,
+        figures: &BTreeMap<String, Figures>,
+        verdict: &Verdict,
+        reasons: &BTreeMap<String, u64>,
+        output: Output,
+    ) -> Result<(), Failure> {
         let summary = Summary::new(figures, verdict, reasons);
         output.value(&summary, || summary.text(verdict))
     }
@@ -235,13 +284,22 @@ impl Summary {
             "events: {} attempted, {} stored, {} refused, {} unknown",
             self.attempted, self.stored, self.refused, self.unknown
         ));
-        lines.extend(self.failures.iter().map(|(reason, count)| format!("  {count} x {reason}")));
+        lines.extend(
+            self.failures
+                .iter()
+                .map(|(reason, count)| format!("  {count} x {reason}")),
+        );
         lines.push(format!(
             "deliveries: {} of {} expected, local and mirrored; {} duplicates, {} unexpected, {} misplaced, {} unreadable",
             self.deliveries, self.expected_deliveries, self.duplicated, self.unexpected, self.misplaced, self.unreadable
         ));
         lines.extend(verdict.examples.iter().map(|example| format!("  {example}")));
-        lines.push(format!("{}: {} lost, {} out of order", if self.holds { "PASS" } else { "FAIL" }, self.lost, self.out_of_order));
+        lines.push(format!(
+            "{}: {} lost, {} out of order",
+            if self.holds { "PASS" } else { "FAIL" },
+            self.lost,
+            self.out_of_order
+        ));
         lines.join("\n")
     }
 }

@@ -22,11 +22,28 @@ const REFRESH: Duration = Duration::from_millis(500);
 /// What publishers and workers tell.
 #[derive(Debug)]
 pub(crate) enum Observation {
-    Attempted { name: EventName, stream: &'static str },
-    Stored { name: EventName, region: String, latency: Duration },
-    Refused { name: EventName, reason: String },
-    Unknown { name: EventName, reason: String },
-    Delivered { place: Place, name: EventName, latency: Duration },
+    Attempted {
+        name: EventName,
+        stream: &'static str,
+    },
+    Stored {
+        name: EventName,
+        region: String,
+        latency: Duration,
+    },
+    Refused {
+        name: EventName,
+        reason: String,
+    },
+    Unknown {
+        name: EventName,
+        reason: String,
+    },
+    Delivered {
+        place: Place,
+        name: EventName,
+        latency: Duration,
+    },
     Unreadable,
 }
 
@@ -55,7 +72,12 @@ impl Figures {
     fn new() -> Result<Self, Failure> {
         // One microsecond to ten minutes, three significant digits.
         let histogram = || Histogram::new_with_bounds(1, 600_000_000, 3).map_err(Failure::failed);
-        Ok(Self { stored: 0, delivered: 0, publish: histogram()?, end_to_end: histogram()? })
+        Ok(Self {
+            stored: 0,
+            delivered: 0,
+            publish: histogram()?,
+            end_to_end: histogram()?,
+        })
     }
 }
 
@@ -89,7 +111,11 @@ impl Collector {
 
     /// Collects until the traffic has ended and everything came, or nothing
     /// came for too long.
-    pub(crate) async fn collect(&mut self, mut observations: mpsc::Receiver<Observation>, mut traffic: Traffic) -> Result<(), Failure> {
+    pub(crate) async fn collect(
+        &mut self,
+        mut observations: mpsc::Receiver<Observation>,
+        mut traffic: Traffic,
+    ) -> Result<(), Failure> {
         let mut taken = Vec::with_capacity(OBSERVATIONS_AT_ONCE);
         let mut refresh = interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -172,12 +198,16 @@ impl Collector {
     /// Prints the summary; fails unless everything held.
     pub(crate) fn conclude(&self, output: Output) -> Result<(), Failure> {
         let verdict = self.history.verdict(&belongs());
-        self.board.summary(&self.figures, &verdict, &self.failure_reasons, output)?;
+        self.board
+            .summary(&self.figures, &verdict, &self.failure_reasons, output)?;
         if verdict.stored == 0 {
             return Err(Failure::failed("nothing was stored, so the demo shows nothing"));
         }
         if !verdict.holds() {
-            return Err(Failure::failed(format!("the demo did not hold:\n{}", verdict.examples.join("\n"))));
+            return Err(Failure::failed(format!(
+                "the demo did not hold:\n{}",
+                verdict.examples.join("\n")
+            )));
         }
         Ok(())
     }

@@ -41,7 +41,11 @@ impl Fleets {
 }
 
 /// Runs every fleet as tasks of this process.
-pub(crate) fn start_tasks(sites: &Sites, observe: &mpsc::Sender<Observation>, stopped: &watch::Receiver<bool>) -> Fleets {
+pub(crate) fn start_tasks(
+    sites: &Sites,
+    observe: &mpsc::Sender<Observation>,
+    stopped: &watch::Receiver<bool>,
+) -> Fleets {
     let mut tasks = JoinSet::new();
     for plan in FLEETS {
         start_fleet(plan, sites, observe, stopped, &mut tasks);
@@ -49,7 +53,13 @@ pub(crate) fn start_tasks(sites: &Sites, observe: &mpsc::Sender<Observation>, st
     Fleets(tasks)
 }
 
-fn start_fleet(plan: &FleetPlan, sites: &Sites, observe: &mpsc::Sender<Observation>, stopped: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+fn start_fleet(
+    plan: &FleetPlan,
+    sites: &Sites,
+    observe: &mpsc::Sender<Observation>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) {
     let Some(site) = sites.site(plan.region) else { return };
     for number in 0..WORKERS_IN_FLEET {
         let worker = DemoWorker {
@@ -74,7 +84,9 @@ impl DemoWorker {
         let give_up = Instant::now() + TOPICS_APPEAR_WITHIN;
         loop {
             match self.work(stopped.clone()).await {
-                Err(WorkerError::Refused { code: Code::NotFound, .. }) if Instant::now() < give_up => {
+                Err(WorkerError::Refused {
+                    code: Code::NotFound, ..
+                }) if Instant::now() < give_up => {
                     tokio::select! {
                         () = tokio::time::sleep(LOOK_AGAIN) => {}
                         _ = stopped.changed() => return,
@@ -105,7 +117,10 @@ impl DemoWorker {
                 };
                 match observe.send(observation).await {
                     Ok(()) => Settlement::Accept,
-                    Err(_) => Settlement::Release { delay: Duration::ZERO, reason: "nobody observes".to_owned() },
+                    Err(_) => Settlement::Release {
+                        delay: Duration::ZERO,
+                        reason: "nobody observes".to_owned(),
+                    },
                 }
             }
         };
@@ -123,7 +138,12 @@ impl DemoWorker {
 }
 
 /// Runs each region's fleets in a process of its own.
-pub(crate) fn start_processes(sites: &Sites, against: &Path, observe: &mpsc::Sender<Observation>, stopped: &watch::Receiver<bool>) -> Result<Fleets, Failure> {
+pub(crate) fn start_processes(
+    sites: &Sites,
+    against: &Path,
+    observe: &mpsc::Sender<Observation>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Fleets, Failure> {
     let binary = std::env::current_exe().map_err(Failure::failed)?;
     let mut tasks = JoinSet::new();
     for site in &sites.regions {

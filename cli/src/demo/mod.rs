@@ -25,8 +25,8 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::output::Output;
-use collector::{Collector, Observation};
-pub use plan::{Site, Sites, rules_document};
+use collector::Collector;
+pub use plan::{MIRRORED_TOPICS, Site, Sites, rules_document};
 
 /// Observations on their way to the collector.
 const MAX_OBSERVATIONS_WAITING: usize = 65_536;
@@ -46,7 +46,12 @@ pub struct Settings {
 }
 
 /// Runs the demo against these sites; fails unless the verdict holds.
-pub(crate) async fn run(sites: &Sites, settings: Settings, output: Output, against: Option<&Path>) -> Result<(), Failure> {
+pub(crate) async fn run(
+    sites: &Sites,
+    settings: Settings,
+    output: Output,
+    against: Option<&Path>,
+) -> Result<(), Failure> {
     let (observe, observations) = mpsc::channel(MAX_OBSERVATIONS_WAITING);
     let (stopping, stopped) = watch::channel(false);
     let fleets = match (settings.worker_processes, against) {
@@ -77,7 +82,10 @@ struct Drain {
 
 impl Drain {
     fn new(now: Instant) -> Self {
-        Self { started: now, progressed: now }
+        Self {
+            started: now,
+            progressed: now,
+        }
     }
 
     fn is_over(&self, now: Instant) -> bool {

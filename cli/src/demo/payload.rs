@@ -33,7 +33,11 @@ fn check(name: &str) -> u64 {
 /// The data of an event that is sent now.
 pub(crate) fn write(name: EventName, sent_microseconds: u64) -> String {
     let name = name.to_string();
-    let payload = Payload { check: check(&name), name, sent_microseconds };
+    let payload = Payload {
+        check: check(&name),
+        name,
+        sent_microseconds,
+    };
     // A struct of text and numbers always has a JSON form.
     serde_json::to_string(&payload).unwrap_or_default()
 }
@@ -54,7 +58,11 @@ mod tests {
 
     #[test]
     fn data_that_does_not_fit_its_id_is_seen() {
-        let name = EventName { publisher: 1, key: 2, sequence: 3 };
+        let name = EventName {
+            publisher: 1,
+            key: 2,
+            sequence: 3,
+        };
         let other = EventName { sequence: 4, ..name };
         let event = |id: EventName| {
             EventBuilder::new(&id.to_string(), "/demo", "com.acme.test")

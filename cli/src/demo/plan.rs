@@ -46,7 +46,9 @@ impl Sites {
         let sites: Sites = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
         for region in [US, EU] {
             if sites.site(region).is_none() {
-                return Err(fault(format!("region {region} is missing: the demo needs {US} and {EU}")));
+                return Err(fault(format!(
+                    "region {region} is missing: the demo needs {US} and {EU}"
+                )));
             }
         }
         Ok(sites)
@@ -67,12 +69,36 @@ pub(crate) struct FleetPlan {
 
 /// Every fleet of the demo.
 pub(crate) const FLEETS: &[FleetPlan] = &[
-    FleetPlan { region: US, group: "billing", topics: &["orders"] },
-    FleetPlan { region: US, group: "metrics", topics: &["telemetry"] },
-    FleetPlan { region: US, group: "audit", topics: &["eu-west.orders", "eu-west.payments"] },
-    FleetPlan { region: EU, group: "billing", topics: &["orders", "payments"] },
-    FleetPlan { region: EU, group: "metrics", topics: &["telemetry"] },
-    FleetPlan { region: EU, group: "audit", topics: &["us-east.orders"] },
+    FleetPlan {
+        region: US,
+        group: "billing",
+        topics: &["orders"],
+    },
+    FleetPlan {
+        region: US,
+        group: "metrics",
+        topics: &["telemetry"],
+    },
+    FleetPlan {
+        region: US,
+        group: "audit",
+        topics: &["eu-west.orders", "eu-west.payments"],
+    },
+    FleetPlan {
+        region: EU,
+        group: "billing",
+        topics: &["orders", "payments"],
+    },
+    FleetPlan {
+        region: EU,
+        group: "metrics",
+        topics: &["telemetry"],
+    },
+    FleetPlan {
+        region: EU,
+        group: "audit",
+        topics: &["us-east.orders"],
+    },
 ];
 
 /// Topics that each region's link mirrors from it.
@@ -103,10 +129,26 @@ pub(crate) fn kind(region: &str, number: u64) -> Kind {
         _ => US,
     };
     match number % 10 {
-        0..=4 => Kind { stream: here, type_name: "com.acme.order.placed", home: None },
-        5 => Kind { stream: there, type_name: "com.acme.order.placed", home: Some(away) },
-        6 | 7 => Kind { stream: "payments", type_name: "com.acme.payment.captured", home: None },
-        _ => Kind { stream: telemetry, type_name: "com.acme.telemetry.reading", home: None },
+        0..=4 => Kind {
+            stream: here,
+            type_name: "com.acme.order.placed",
+            home: None,
+        },
+        5 => Kind {
+            stream: there,
+            type_name: "com.acme.order.placed",
+            home: Some(away),
+        },
+        6 | 7 => Kind {
+            stream: "payments",
+            type_name: "com.acme.payment.captured",
+            home: None,
+        },
+        _ => Kind {
+            stream: telemetry,
+            type_name: "com.acme.telemetry.reading",
+            home: None,
+        },
     }
 }
 
@@ -118,12 +160,23 @@ pub(crate) fn place(region: &str, topic: &str, group: &str) -> Place {
 /// At which places the events of each stream must be delivered.
 pub(crate) fn belongs() -> BTreeMap<Stream, BTreeSet<Place>> {
     let places = |list: &[(&str, &str, &str)]| {
-        list.iter().map(|(region, topic, group)| place(region, topic, group)).collect()
+        list.iter()
+            .map(|(region, topic, group)| place(region, topic, group))
+            .collect()
     };
     BTreeMap::from([
-        ("orders-us".to_owned(), places(&[(US, "orders", "billing"), (EU, "us-east.orders", "audit")])),
-        ("orders-eu".to_owned(), places(&[(EU, "orders", "billing"), (US, "eu-west.orders", "audit")])),
-        ("payments".to_owned(), places(&[(EU, "payments", "billing"), (US, "eu-west.payments", "audit")])),
+        (
+            "orders-us".to_owned(),
+            places(&[(US, "orders", "billing"), (EU, "us-east.orders", "audit")]),
+        ),
+        (
+            "orders-eu".to_owned(),
+            places(&[(EU, "orders", "billing"), (US, "eu-west.orders", "audit")]),
+        ),
+        (
+            "payments".to_owned(),
+            places(&[(EU, "payments", "billing"), (US, "eu-west.payments", "audit")]),
+        ),
         ("telemetry-us".to_owned(), places(&[(US, "telemetry", "metrics")])),
         ("telemetry-eu".to_owned(), places(&[(EU, "telemetry", "metrics")])),
     ])
@@ -150,6 +203,9 @@ rules:
   - name: telemetry
     when: { type: com.acme.telemetry.* }
     send: { topic: telemetry }
+  # Whatever else is tried.
+  - name: rest
+    send: { topic: events }
 "
 }
 

@@ -26,7 +26,11 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The publishers; they end by themselves after the duration.
 pub(crate) type Traffic = JoinSet<()>;
 
-pub(crate) fn start(sites: &Sites, settings: Settings, observe: &mpsc::Sender<Observation>) -> Result<Traffic, Failure> {
+pub(crate) fn start(
+    sites: &Sites,
+    settings: Settings,
+    observe: &mpsc::Sender<Observation>,
+) -> Result<Traffic, Failure> {
     let mut traffic = JoinSet::new();
     let publishers = u32::try_from(sites.regions.len()).unwrap_or(1) * PUBLISHERS_IN_REGION;
     let rate = settings.rate as f64 / f64::from(publishers);
@@ -37,7 +41,12 @@ pub(crate) fn start(sites: &Sites, settings: Settings, observe: &mpsc::Sender<Ob
                 .delivery_timeout(DELIVERY_TIMEOUT)
                 .build()
                 .map_err(Failure::configuration)?;
-            let source = Source { number, site: site.clone(), publisher, observe: observe.clone() };
+            let source = Source {
+                number,
+                site: site.clone(),
+                publisher,
+                observe: observe.clone(),
+            };
             traffic.spawn(source.publish(rate, settings.duration));
             number += 1;
         }
@@ -77,9 +86,16 @@ impl Source {
         let kind = kind(&self.site.region, number);
         // A key's events alternate between the kinds, each with an order of its own.
         let key = (number / 10 % u64::from(KEYS_OF_PUBLISHER)) as u32;
-        let name = EventName { publisher: self.number, key, sequence: number };
+        let name = EventName {
+            publisher: self.number,
+            key,
+            sequence: number,
+        };
         let Some(event) = event(name, kind) else { return false };
-        let attempted = Observation::Attempted { name, stream: kind.stream };
+        let attempted = Observation::Attempted {
+            name,
+            stream: kind.stream,
+        };
         if self.observe.send(attempted).await.is_err() {
             return false;
         }
@@ -92,7 +108,11 @@ impl Source {
                 // As many of these as the publisher's window has room for.
                 tokio::spawn(async move {
                     let observation = match pending.await {
-                        Ok(_) => Observation::Stored { name, region, latency: sent.elapsed() },
+                        Ok(_) => Observation::Stored {
+                            name,
+                            region,
+                            latency: sent.elapsed(),
+                        },
                         Err(error) => Observation::failed(name, &error),
                     };
                     // A collector that is gone has judged already.
@@ -111,5 +131,8 @@ fn event(name: EventName, kind: Kind) -> Option<Event> {
     if let Some(home) = kind.home {
         event = event.extension("region", home);
     }
-    event.text_data(payload::write(name, payload::now_microseconds())).build().ok()
+    event
+        .text_data(payload::write(name, payload::now_microseconds()))
+        .build()
+        .ok()
 }
