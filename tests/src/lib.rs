@@ -11,6 +11,4 @@
 #![allow(clippy::print_stderr)] // A failing test shows the logs of its processes.
 
 pub mod harness;
-#[path = "../../cli/src/history.rs"]
-pub mod history;
 pub mod traffic;

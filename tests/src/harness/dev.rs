@@ -1,7 +1,6 @@
 //! `meridian dev`: two regions in one process, on embedded brokers.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -71,25 +70,21 @@ async fn launch(directory: &std::path::Path, log: &std::path::Path) -> (Process,
     let arguments = ["dev", "--any-ports", "--output", "json", "--directory"].map(str::to_owned);
     let arguments: Vec<String> = arguments.into_iter().chain([directory.display().to_string()]).collect();
     let mut process = Process::start("dev", &meridian_binary(), &arguments, log);
-    let mut sites = Vec::new();
-    while sites.len() < 2 {
-        let line = process.line(READY).await;
-        sites.extend(site(&line));
-    }
+    let line = process.line(READY).await;
     process.ignore_output();
+    let sites = sites(&line).unwrap_or_else(|| panic!("dev does not say where it is: {line}"));
     (process, sites)
 }
 
-/// A line that tells a region's addresses.
-fn site(line: &str) -> Option<DevSite> {
+/// The line that tells where everything is.
+fn sites(line: &str) -> Option<Vec<DevSite>> {
     let value: Value = serde_json::from_str(line).ok()?;
-    let text = |key: &str| value[key].as_str().map(str::to_owned);
-    Some(DevSite {
-        region: text("region")?,
-        data: text("data")?,
-        admin: text("admin")?,
-    })
+    let site = |site: &Value| {
+        Some(DevSite {
+            region: site["region"].as_str()?.to_owned(),
+            data: site["gateways"][0].as_str()?.to_owned(),
+            admin: site["admin"].as_str()?.to_owned(),
+        })
+    };
+    value["regions"].as_array()?.iter().map(site).collect()
 }
-
-/// How long a demo may take beyond its own duration.
-pub const DEMO_EXTRA: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::history::EventName;
+use meridian_cli::history::EventName;
 use meridian_worker_sdk::Publisher;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

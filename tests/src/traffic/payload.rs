@@ -1,7 +1,7 @@
 //! An event's data is a function of its id: what arrives with other data was
 //! damaged on the way.
 
-use crate::history::EventName;
+use meridian_cli::history::EventName;
 use meridian_event::{Event, EventBuilder};
 
 /// The event of this name, as it is published.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::history::{EventName, History, Verdict};
+use meridian_cli::history::{EventName, History, Verdict};
 use meridian_worker_sdk::PublishError;
 
 use crate::harness::wait::{eventually, flow};

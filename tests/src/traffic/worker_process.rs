@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::history::EventName;
+use meridian_cli::history::EventName;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
