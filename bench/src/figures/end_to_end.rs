@@ -177,16 +177,28 @@ struct Seen {
 impl Arrivals {
     fn new(total: u64) -> Result<Self, Failure> {
         let numbers = vec![false; total as usize + 1];
-        let seen = Seen { latencies: latency::histogram()?, numbers, duplicates: 0 };
-        Ok(Self { origin: Instant::now(), seen: Mutex::new(seen), count: watch::Sender::new(0) })
+        let seen = Seen {
+            latencies: latency::histogram()?,
+            numbers,
+            duplicates: 0,
+        };
+        Ok(Self {
+            origin: Instant::now(),
+            seen: Mutex::new(seen),
+            count: watch::Sender::new(0),
+        })
     }
 
     fn see(&self, delivery: &Delivery) {
         let now = latency::nanoseconds(self.origin.elapsed());
-        let EventData::Binary(data) = delivery.event().data() else { return };
+        let EventData::Binary(data) = delivery.event().data() else {
+            return;
+        };
         let Some((number, due)) = read_data(data) else { return };
         let mut seen = self.lock();
-        let Some(was_seen) = seen.numbers.get_mut(number as usize) else { return };
+        let Some(was_seen) = seen.numbers.get_mut(number as usize) else {
+            return;
+        };
         if std::mem::replace(was_seen, true) {
             seen.duplicates += 1;
             return;
@@ -205,7 +217,10 @@ impl Arrivals {
             return Ok(());
         }
         let count = *self.count.borrow();
-        Err(Failure::new("waiting for the worker", format!("{count} of {least} events arrived in time")))
+        Err(Failure::new(
+            "waiting for the worker",
+            format!("{count} of {least} events arrived in time"),
+        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
