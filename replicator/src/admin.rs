@@ -2,6 +2,7 @@
 //! and `/readyz`, over HTTP/1 and HTTP/2.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use meridian_proto::meridian as proto;
 use meridian_proto::meridian::replication_service_server::{
@@ -17,6 +18,11 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::links::{ControlError, RunningLinks};
 use crate::status::{LinkPartitionStatus, LinkState, LinkStatus};
+
+/// How long calls may take to end once the port closes.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// The longest request: the name of a link, and its frame.
+const MAX_REQUEST_BYTES: usize = 4096;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 
@@ -40,6 +46,11 @@ impl ReplicationApi {
     /// A service over the links.
     pub fn new(links: RunningLinks) -> Self {
         Self { links }
+    }
+
+    /// As a service of a tonic server, for a process with an admin port of its own.
+    pub fn into_server(self) -> ReplicationServiceServer<Self> {
+        ReplicationServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 }
 
@@ -76,7 +87,7 @@ pub async fn serve_admin(
     };
     let mut routes = RoutesBuilder::default();
     routes
-        .add_service(ReplicationServiceServer::new(ReplicationApi::new(links)))
+        .add_service(links.service().into_server())
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
@@ -105,11 +116,14 @@ impl RunningAdmin {
         self.address
     }
 
-    /// Finishes what it serves and closes.
-    pub async fn close(self) {
+    /// Finishes what it serves and closes; a stream that does not end, such as a
+    /// health watch, is cut.
+    pub async fn close(mut self) {
         self.stop.cancel();
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "serving the admin port failed");
+        match tokio::time::timeout(CLOSE_WITHIN, &mut self.serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "serving the admin port failed"),
+            Err(_) => self.serving.abort(),
         }
     }
 }

@@ -114,6 +114,14 @@ impl ReplicatorConfig {
     }
 }
 
+/// Checks a file with its overrides, and starts nothing.
+///
+/// # Errors
+/// Every fault, with file, line and path.
+pub fn check(path: &Path, variables: impl IntoIterator<Item = (String, String)>) -> Result<(), Faults> {
+    ReplicatorConfig::load(path, variables).map(drop)
+}
+
 /// A mirror never gives a record up for want of time: what a target could not
 /// confirm is tried for ever.
 fn as_targets(mut brokers: BTreeMap<End, BrokerConfig>, links: &[LinkConfig]) -> BTreeMap<End, BrokerConfig> {

@@ -5,13 +5,16 @@
 //! running; closing lets what is in flight finish, within the deadline.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use meridian_broker::RegionName;
 use meridian_runtime::{Health, SharedClock};
 use tokio::task::JoinHandle;
 
+use crate::admin::ReplicationApi;
 use crate::link::{Link, LinkCell, Mode};
 use crate::metrics::ReplicatorMetrics;
 use crate::spec::{LinkName, LinkSpec};
@@ -20,6 +23,9 @@ use crate::topics::TopicSelection;
 
 /// How long pausing and resuming wait for the link to do so.
 const HEED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long after the deadline a link may take to say that it has left its group.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What the process hands to its links.
 #[derive(Clone)]
@@ -113,10 +119,10 @@ impl Links {
 /// Runs a link; one that breaks is told, and leaves the others alone.
 async fn live(cell: Arc<LinkCell>, selection: TopicSelection, seed: u64) {
     let link = Link::new(Arc::clone(&cell), selection, seed);
-    if let Err(error) = tokio::spawn(link.run()).await {
+    if AssertUnwindSafe(link.run()).catch_unwind().await.is_err() {
         cell.set_state(
             LinkState::Stopped,
-            &format!("the link broke and must be reported: {error}; restart the process"),
+            "the link panicked, as the log tells; report it, and restart the process",
         );
     }
 }
@@ -150,21 +156,22 @@ impl RunningLinks {
         Ok(cell.status())
     }
 
-    /// Has a link go on that was paused, or has stopped by itself.
+    /// Has a link go on that was paused, or has stopped by itself: at the record that
+    /// was refused, and with the ends as they are now. A link at work stays at it.
     ///
     /// # Errors
     /// [`ControlError::Unknown`].
     pub async fn resume(&self, name: &str) -> Result<LinkStatus, ControlError> {
         let cell = self.find(name)?;
         let mut states = cell.states();
-        cell.want(Mode::Run);
+        cell.want_run();
         let resumed = states.wait_for(|state| !matches!(state, LinkState::Paused | LinkState::Stopped));
         let _ = tokio::time::timeout(HEED_WITHIN, resumed).await;
         Ok(cell.status())
     }
 
     /// Ends every link: no more is read, what is in flight is settled and committed. False when some link had not
-    /// ended by the deadline.
+    /// ended by the deadline; it is ended then, and what it had in flight comes again.
     pub async fn close(&self, deadline: Instant) -> bool {
         for cell in &self.shared.cells {
             cell.want(Mode::Stop(deadline));
@@ -177,10 +184,18 @@ impl RunningLinks {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             std::mem::take(&mut *tasks)
         };
+        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        let until = deadline.max(self.shared.clock.now()) + CLOSE_GRACE;
         let all = futures::future::join_all(tasks);
-        // Leaving a group comes after the deadline for what is in flight.
-        let until = deadline.max(self.shared.clock.now()) + Duration::from_secs(5);
-        tokio::time::timeout_at(until.into(), all).await.is_ok()
+        let in_time = tokio::time::timeout_at(until.into(), all).await.is_ok();
+        // What has not ended goes as in a crash: it comes again, and is not lost.
+        aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        in_time
+    }
+
+    /// The service that lists, pauses and resumes these links.
+    pub fn service(&self) -> ReplicationApi {
+        ReplicationApi::new(self.clone())
     }
 
     fn find(&self, name: &str) -> Result<&Arc<LinkCell>, ControlError> {

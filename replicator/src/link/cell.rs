@@ -97,6 +97,25 @@ impl LinkCell {
         });
     }
 
+    /// Has it run, if it does not or is about to pause. A link at work is left at it.
+    pub(crate) fn want_run(&self) {
+        let stands = matches!(*self.told.borrow(), LinkState::Paused | LinkState::Stopped);
+        self.wanted.send_if_modified(|wanted| {
+            let changes = match wanted.mode {
+                Mode::Run => stands,
+                Mode::Pause => true,
+                Mode::Stop(_) => false,
+            };
+            if changes {
+                *wanted = Wanted {
+                    mode: Mode::Run,
+                    epoch: wanted.epoch + 1,
+                };
+            }
+            changes
+        });
+    }
+
     /// Follows the commands.
     pub(crate) fn commands(&self) -> watch::Receiver<Wanted> {
         self.wanted.subscribe()

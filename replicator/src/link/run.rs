@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pins: Pins,
     backoff: Backoff,
     seed: u64,
+    /// Of the last command that was heeded.
+    epoch: u64,
 }
 
 /// What follows from a turn of the life.
@@ -73,6 +75,7 @@ impl Link {
             pins: Pins::default(),
             backoff: Backoff::new(REOPENING, seed),
             seed,
+            epoch: 0,
         }
     }
 
@@ -80,6 +83,10 @@ impl Link {
     pub(crate) async fn run(mut self) {
         loop {
             let wanted = *self.commands.borrow_and_update();
+            if wanted.epoch != self.epoch && wanted.mode == Mode::Run {
+                self.left_out.clear(); // a resume lets stopped topics go on
+            }
+            self.epoch = wanted.epoch;
             let next = match wanted.mode {
                 Mode::Stop(_) => return,
                 Mode::Pause => {
@@ -112,7 +119,6 @@ impl Link {
                     self.wait(None).await;
                     // Whoever resumes it accepts what was found.
                     self.pins = Pins::default();
-                    self.left_out.clear();
                 }
             }
         }
@@ -123,7 +129,7 @@ impl Link {
         let preparing = prepare(&self.cell.spec, &self.selection, &self.left_out, &mut self.pins);
         let prepared = tokio::select! {
             prepared = tokio::time::timeout(PREPARE_WITHIN, preparing) => prepared,
-            _ = self.commands.changed() => return self.commanded(),
+            _ = self.commands.changed() => return Next::Again,
         };
         let prepared = match prepared {
             Ok(Ok(prepared)) => prepared,
@@ -181,8 +187,7 @@ impl Link {
         }
         tracing::info!(link = %self.cell.spec.name, ?end, "session of the link ended");
         match end {
-            SessionEnd::Commanded => self.commanded(),
-            SessionEnd::TopicsChanged => Next::Again,
+            SessionEnd::Commanded | SessionEnd::TopicsChanged => Next::Again,
             SessionEnd::TopicRefused(topic, reason) => {
                 self.left_out.insert(topic, reason);
                 self.cell.set_state(LinkState::Stopped, &stopped_topics(&self.left_out));
@@ -191,14 +196,6 @@ impl Link {
             SessionEnd::Failed(reason) => Next::Retry(reason),
             SessionEnd::Halted(reason) => Next::Halt(reason),
         }
-    }
-
-    /// A command came while the link ran: a resume lets stopped topics go on.
-    fn commanded(&mut self) -> Next {
-        if self.commands.borrow().mode == Mode::Run {
-            self.left_out.clear();
-        }
-        Next::Again
     }
 
     /// How a session looks at the topics again.
@@ -245,10 +242,7 @@ impl Link {
             }
         };
         tokio::select! {
-            _ = self.commands.changed() => {
-                // Seen here, but heeded by the loop; so it must be found there again.
-                self.commands.mark_changed();
-            }
+            _ = self.commands.changed() => {}
             () = over => {}
             () = watching => {}
         }
