@@ -191,14 +191,26 @@ impl LinkCell {
         self.lock().standings = standings;
     }
 
-    /// What the lines know of times.
+    /// What the lines know of times; when a partition was last caught up is known here.
     pub(crate) fn set_times(&self, times: BTreeMap<TopicPartition, Times>) {
-        self.lock().times = times;
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.times, times);
+        for (partition, times) in &mut inner.times {
+            times.caught_up_ms = before.get(partition).and_then(|before| before.caught_up_ms);
+        }
     }
 
-    /// Writes the gauges of the lag.
+    /// Notes which partitions are caught up now, and writes the gauges of the lag.
     pub(crate) fn measure(&self) {
-        let (records, seconds) = self.lock().lag(self.clock.wall_millis());
+        let now_ms = self.clock.wall_millis();
+        let mut inner = self.lock();
+        for standing in inner.standings() {
+            if standing.lag_records == 0 {
+                inner.times.entry(standing.partition).or_default().caught_up_ms = Some(now_ms);
+            }
+        }
+        let (records, seconds) = inner.lag(now_ms);
+        drop(inner);
         self.series.lag_records.set(i64::try_from(records).unwrap_or(i64::MAX));
         self.series.lag_seconds.set(seconds);
     }

@@ -2,18 +2,19 @@
 //! of the link, as it was, with headers that say from where and why.
 //!
 //! What holds: the record is settled only once its dead letter is durable; the
-//! write is tried for ever, and the partition waits for it.
+//! write is tried for ever, and the partition waits for it. A record that is too
+//! large even for that stops its topic.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_broker::{AdminErrorKind, AppendRecord, Broker, TopicName, TopicSpec};
+use meridian_broker::{AdminErrorKind, AppendError, AppendRecord, Broker, TopicName, TopicSpec};
 use meridian_event::{ByteString, Header, Record};
 use meridian_runtime::{Backoff, BackoffPolicy};
 
 use super::lanes::LaneId;
-use super::session::Session;
-use crate::line::{Item, Phase, Refusal};
+use super::session::{Session, SessionEnd};
+use crate::line::{Item, Phase, Refusal, Verdict, verdict};
 
 /// How long one attempt may wait for room.
 const ADMIT_WITHIN: Duration = Duration::from_secs(5);
@@ -31,22 +32,30 @@ impl Session {
             {
                 let record = letter(self.cell.spec.name.as_str(), item, refusal);
                 let source = Arc::clone(&self.cell.spec.source);
-                self.dead_lettering = Some(Box::pin(async move {
-                    write(source, topic, record, id).await;
-                    id
-                }));
+                self.dead_lettering = Some(Box::pin(async move { (id, write(source, topic, record, id).await) }));
                 return;
             }
             self.to_dead_letter.pop_front();
         }
     }
 
-    /// The dead letter is durable.
-    pub(super) fn dead_lettered(&mut self, id: LaneId) {
+    /// The dead letter is durable, or can never be.
+    pub(super) fn dead_lettered(&mut self, id: LaneId, written: Result<(), String>) {
         self.to_dead_letter.retain(|waiting| *waiting != id);
-        if let Some(lane) = self.lanes.get_mut(id) {
-            lane.line.dead_lettered();
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return;
+        };
+        if let Err(reason) = written {
+            let position = lane.line.front().map_or(0, |item| item.claim.position);
+            let reason = format!(
+                "topic {} stopped at partition {}, position {position}: neither the target nor the dead letters take the record: {reason}",
+                lane.source.topic, lane.source.partition
+            );
+            tracing::error!(link = %self.cell.spec.name, reason, "a record cannot be dead-lettered");
+            self.end = Some(SessionEnd::TopicRefused(lane.source.topic.clone(), reason));
+            return;
         }
+        lane.line.dead_lettered();
         self.settle(id);
         self.lanes.give_turn(id);
     }
@@ -70,24 +79,41 @@ fn letter(link: &str, item: &Item, refusal: &Refusal) -> Record {
     record
 }
 
-async fn write(source: Arc<dyn Broker>, topic: TopicName, record: Record, seed: u64) {
+/// Tries until the record is durable; the error is that of a record which never can be.
+async fn write(source: Arc<dyn Broker>, topic: TopicName, record: Record, seed: u64) -> Result<(), String> {
     let mut backoff = Backoff::new(BackoffPolicy::default(), seed);
-    while let Err(reason) = attempt(&*source, &topic, record.clone()).await {
+    loop {
+        let reason = match attempt(&*source, &topic, record.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(NotWritten::Never(reason)) => return Err(reason),
+            Err(NotWritten::NotNow(reason)) => reason,
+        };
         let delay = backoff.next_delay();
         tracing::warn!(%topic, reason, ?delay, "a dead letter was not written and is tried again");
         tokio::time::sleep(delay).await;
     }
 }
 
-async fn attempt(source: &dyn Broker, topic: &TopicName, record: Record) -> Result<(), String> {
-    let made = source.admin().create_topic(&TopicSpec::new(topic.clone(), 1)).await;
-    made.map(drop).or_else(|error| {
-        if error.kind == AdminErrorKind::AlreadyExists {
-            Ok(())
-        } else {
-            Err(error.to_string())
+/// Why a dead letter is not durable.
+enum NotWritten {
+    NotNow(String),
+    Never(String),
+}
+
+impl From<AppendError> for NotWritten {
+    fn from(error: AppendError) -> Self {
+        match verdict(&error) {
+            Verdict::Refused => Self::Never(error.to_string()),
+            Verdict::Retry | Verdict::TopicGone | Verdict::Halt => Self::NotNow(error.to_string()),
         }
-    })?;
+    }
+}
+
+async fn attempt(source: &dyn Broker, topic: &TopicName, record: Record) -> Result<(), NotWritten> {
+    match source.admin().create_topic(&TopicSpec::new(topic.clone(), 1)).await {
+        Err(error) if error.kind != AdminErrorKind::AlreadyExists => return Err(NotWritten::NotNow(error.to_string())),
+        _ => {}
+    }
     let append = AppendRecord {
         topic: topic.clone(),
         partition: None,
@@ -98,11 +124,10 @@ async fn attempt(source: &dyn Broker, topic: &TopicName, record: Record) -> Resu
         .admit(vec![append], Instant::now() + ADMIT_WITHIN)
         .await;
     if let Some(refused) = admission.refused.pop() {
-        return Err(refused.error.to_string());
+        return Err(refused.error.into());
     }
     match admission.commit.await.pop() {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("the source broker told no outcome".to_owned()),
+        Some(outcome) => outcome.map(drop).map_err(NotWritten::from),
+        None => Err(NotWritten::NotNow("the source broker told no outcome".to_owned())),
     }
 }

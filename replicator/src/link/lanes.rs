@@ -31,7 +31,6 @@ pub(crate) struct Lane {
     pub(crate) target_partition: Option<u32>,
     pub(crate) generation: u64,
     pub(crate) last_ms: Option<i64>,
-    pub(crate) caught_up_ms: Option<i64>,
     has_turn: bool,
 }
 
@@ -50,7 +49,6 @@ impl Lane {
             target_partition,
             generation,
             last_ms: None,
-            caught_up_ms: None,
             has_turn: false,
         }
     }
@@ -91,12 +89,6 @@ impl Lanes {
             .get(&id)
             .filter(|lane| lane.generation == generation)
             .map(|_| id)
-    }
-
-    /// The lane that a partition has now.
-    pub(crate) fn of_partition(&mut self, partition: &TopicPartition) -> Option<&mut Lane> {
-        let id = self.ids.get(partition)?;
-        self.by_id.get_mut(id)
     }
 
     pub(crate) fn get(&self, id: LaneId) -> Option<&Lane> {
@@ -166,7 +158,7 @@ impl Lanes {
         let times = |lane: &Lane| Times {
             front_ms: lane.line.front().map(|item| item.record.timestamp_ms),
             last_ms: lane.last_ms,
-            caught_up_ms: lane.caught_up_ms,
+            caught_up_ms: None,
         };
         self.by_id
             .values()

@@ -69,7 +69,7 @@ pub(super) struct Session {
     pub(super) end: Option<SessionEnd>,
     pub(super) committing: FuturesUnordered<BoxFuture<'static, (Vec<Sent>, Vec<AppendOutcome>)>>,
     pub(super) to_dead_letter: VecDeque<LaneId>,
-    pub(super) dead_lettering: Option<BoxFuture<'static, LaneId>>,
+    pub(super) dead_lettering: Option<BoxFuture<'static, (LaneId, Result<(), String>)>>,
     pub(super) settled: Vec<Settled>,
     admitting: Option<BoxFuture<'static, (Vec<Sent>, Admission)>>,
     appender: Arc<dyn Appender>,
@@ -141,7 +141,7 @@ impl Session {
                 event = reader.next() => self.read(event),
                 (sent, admission) = due(&mut self.admitting) => self.admitted(sent, admission),
                 Some((sent, outcomes)) = self.committing.next() => self.committed(sent, outcomes),
-                lane = due(&mut self.dead_lettering) => self.dead_lettered(lane),
+                (lane, written) = due(&mut self.dead_lettering) => self.dead_lettered(lane, written),
                 found = due(&mut refreshing) => {
                     refresh_at = tokio::time::Instant::now() + refresh_every;
                     self.refreshed(found);
@@ -312,14 +312,7 @@ impl Session {
     }
 
     /// Tells state, times and lag.
-    fn report(&mut self) {
-        let now_ms = self.cell.clock().wall_millis();
-        for position in self.settler.positions() {
-            let caught_up = position.settled_position >= position.end_position;
-            if caught_up && let Some(lane) = self.lanes.of_partition(&position.partition) {
-                lane.caught_up_ms = Some(now_ms);
-            }
-        }
+    fn report(&self) {
         self.cell.set_times(self.lanes.times());
         self.cell.measure();
         let (state, reason) = self.state();
