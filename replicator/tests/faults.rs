@@ -273,6 +273,14 @@ async fn a_source_topic_that_was_made_again_stops_the_link() {
     source.broker.admin().delete_topic(&topic("orders")).await.unwrap();
     make_topic(&source.broker, "orders", 1).await;
     running.wait_for("us-to-eu", LinkState::Stopped).await;
+    append_numbers(&source.broker, "orders", 10..20).await;
+    running.links.resume("us-to-eu").await.unwrap();
+    read_numbers(&target.broker, "us-east.orders", 0..20).await;
+    running
+        .wait("us-to-eu", "caught up", |status| {
+            status.state == LinkState::Running && status.lag_messages == 0
+        })
+        .await;
     running.close().await;
 }
 
