@@ -30,10 +30,7 @@ impl EmbeddedAdmin {
         if self.core.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
-    async fn ask<T>(
-        &self,
-        work: impl FnOnce(oneshot::Sender<Result<T, AdminError>>) -> Work,
-    ) -> Result<T, AdminError> {
+    async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<Result<T, AdminError>>) -> Work) -> Result<T, AdminError> {
         let (reply, answer) = oneshot::channel();
         self.core.queue.put(work(reply)).map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
@@ -74,7 +71,10 @@ impl Admin for EmbeddedAdmin {
         self.check_open()?;
         let topic = self.core.topics.get(name);
         let topic = topic.ok_or_else(|| {
-            AdminError::new(AdminErrorKind::TopicNotFound, format!("topic {name} is not there; make it first"))
+            AdminError::new(
+                AdminErrorKind::TopicNotFound,
+                format!("topic {name} is not there; make it first"),
+            )
         })?;
         Ok(describe(&topic))
     }
@@ -93,7 +93,11 @@ impl Admin for EmbeddedAdmin {
         let mut partitions = Vec::new();
         for topic in self.core.topics.all() {
             let ids = (0..).map(|partition| (topic.row.id, partition));
-            if !ids.clone().take(topic.partitions.len()).any(|key| positions.contains_key(&key)) {
+            if !ids
+                .clone()
+                .take(topic.partitions.len())
+                .any(|key| positions.contains_key(&key))
+            {
                 continue;
             }
             for (key, partition) in ids.zip(&topic.partitions) {
@@ -107,6 +111,9 @@ impl Admin for EmbeddedAdmin {
                 });
             }
         }
-        Ok(GroupDescription { name: name.clone(), partitions })
+        Ok(GroupDescription {
+            name: name.clone(),
+            partitions,
+        })
     }
 }

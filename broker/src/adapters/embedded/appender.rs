@@ -39,7 +39,10 @@ struct Placed {
 
 impl EmbeddedAppender {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, turns: Mutex::new(KeylessTurns::new(KEYLESS_RECORDS_PER_TURN, 0)) }
+        Self {
+            core,
+            turns: Mutex::new(KeylessTurns::new(KEYLESS_RECORDS_PER_TURN, 0)),
+        }
     }
 
     /// Finds the place of each record, and refuses what has none.
@@ -48,7 +51,10 @@ impl EmbeddedAppender {
         let mut topic: Option<Arc<Topic>> = None;
         let mut placed = Vec::with_capacity(batch.len());
         for (index, record) in batch.into_iter().enumerate() {
-            if topic.as_ref().is_none_or(|topic| topic.name != record.topic || topic.is_deleted()) {
+            if topic
+                .as_ref()
+                .is_none_or(|topic| topic.name != record.topic || topic.is_deleted())
+            {
                 topic = self.core.topics.get(&record.topic);
             }
             let found = match &whole {
@@ -58,7 +64,12 @@ impl EmbeddedAppender {
             match found {
                 Ok(partition) => {
                     let size = record.record.size_bytes();
-                    placed.push(Placed { index, partition, record, size });
+                    placed.push(Placed {
+                        index,
+                        partition,
+                        record,
+                        size,
+                    });
                 }
                 Err(error) => refused.push(RefusedRecord { index, record, error }),
             }
@@ -104,16 +115,35 @@ impl EmbeddedAppender {
     fn put(&self, placed: Vec<Placed>, permits: Vec<BytePermit>, refused: &mut Vec<RefusedRecord>) -> Commit {
         let (sender, commit) = Commit::pair(placed.len());
         let size_bytes = placed.iter().map(|placed| placed.size).sum();
-        let names: Vec<_> = placed.iter().map(|placed| (placed.index, placed.record.partition)).collect();
-        let records = placed.into_iter().map(|placed| (placed.partition, placed.record.record)).collect();
-        match self.core.queue.put(Work::Append(AppendWork { records, size_bytes, sender, permits })) {
+        let names: Vec<_> = placed
+            .iter()
+            .map(|placed| (placed.index, placed.record.partition))
+            .collect();
+        let records = placed
+            .into_iter()
+            .map(|placed| (placed.partition, placed.record.record))
+            .collect();
+        match self.core.queue.put(Work::Append(AppendWork {
+            records,
+            size_bytes,
+            sender,
+            permits,
+        })) {
             Ok(()) => commit,
             Err(work) => {
                 if let Work::Append(work) = work {
                     for ((index, partition), (place, record)) in names.into_iter().zip(work.records) {
                         let topic = place.name.topic.clone();
                         let error = AppendError::refused(AppendErrorKind::Closed, closed_message());
-                        refused.push(RefusedRecord { index, record: AppendRecord { topic, partition, record }, error });
+                        refused.push(RefusedRecord {
+                            index,
+                            record: AppendRecord {
+                                topic,
+                                partition,
+                                record,
+                            },
+                            error,
+                        });
                     }
                 }
                 Commit::empty()
@@ -136,7 +166,12 @@ impl EmbeddedAppender {
         };
         let deadline = deadline.into();
         let records = self.core.record_budget.acquire(1, deadline).await.map_err(overloaded)?;
-        let bytes = self.core.byte_budget.acquire(size as u64, deadline).await.map_err(overloaded)?;
+        let bytes = self
+            .core
+            .byte_budget
+            .acquire(size as u64, deadline)
+            .await
+            .map_err(overloaded)?;
         Ok(vec![records, bytes])
     }
 
@@ -155,7 +190,11 @@ impl EmbeddedAppender {
                     let (kind, message) = (error.kind, error.message);
                     refused.extend(placed.into_iter().map(|placed| {
                         let error = AppendError::refused(kind, message.clone());
-                        RefusedRecord { index: placed.index, record: placed.record, error }
+                        RefusedRecord {
+                            index: placed.index,
+                            record: placed.record,
+                            error,
+                        }
                     }));
                     break;
                 }
@@ -200,7 +239,10 @@ impl Appender for EmbeddedAppender {
         let mut refused = Vec::new();
         let placed = self.place(batch, &mut refused);
         if placed.is_empty() {
-            return Admission { refused, commit: Commit::empty() };
+            return Admission {
+                refused,
+                commit: Commit::empty(),
+            };
         }
         let bytes = placed.iter().map(|placed| placed.size).sum();
         let commit = match self.try_room(placed.len(), bytes) {

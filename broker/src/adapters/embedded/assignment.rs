@@ -22,7 +22,9 @@ pub(super) fn assign(
     owners: &HashMap<TopicPartition, u64>,
 ) -> HashMap<TopicPartition, u64> {
     let reads = |id: u64, partition: &TopicPartition| {
-        subscribers.iter().any(|subscriber| subscriber.id == id && subscriber.topics.contains(&partition.topic))
+        subscribers
+            .iter()
+            .any(|subscriber| subscriber.id == id && subscriber.topics.contains(&partition.topic))
     };
     let mut assigned = HashMap::new();
     let mut loads: BTreeMap<u64, usize> = subscribers.iter().map(|subscriber| (subscriber.id, 0)).collect();
@@ -34,7 +36,9 @@ pub(super) fn assign(
     }
     let least_loaded = |loads: &BTreeMap<u64, usize>, partition: &TopicPartition| {
         let candidates = loads.iter().filter(|(id, _)| reads(**id, partition));
-        candidates.min_by_key(|(id, load)| (**load, **id)).map(|(id, load)| (*id, *load))
+        candidates
+            .min_by_key(|(id, load)| (**load, **id))
+            .map(|(id, load)| (*id, *load))
     };
     for partition in partitions {
         if !assigned.contains_key(partition)
@@ -78,7 +82,10 @@ mod tests {
 
     fn partitions(topics: &[u32]) -> Vec<TopicPartition> {
         let of = |(index, count): (usize, &u32)| {
-            (0..*count).map(move |partition| TopicPartition { topic: topic(index), partition })
+            (0..*count).map(move |partition| TopicPartition {
+                topic: topic(index),
+                partition,
+            })
         };
         topics.iter().enumerate().flat_map(of).collect()
     }
@@ -95,10 +102,16 @@ mod tests {
         let two = assign(&partitions, &[member(1), member(2)], &HashMap::new());
         let three = assign(&partitions, &[member(1), member(2), member(3)], &two);
         assert_eq!([1, 2, 3].map(|id| count(&three, id)), [2, 2, 2]);
-        let moved = partitions.iter().filter(|partition| two[partition] != three[partition]).count();
+        let moved = partitions
+            .iter()
+            .filter(|partition| two[partition] != three[partition])
+            .count();
         assert_eq!(moved, 2);
         let left = assign(&partitions, &[member(1), member(3)], &three);
-        let moved = partitions.iter().filter(|partition| three[partition] != left[partition]).count();
+        let moved = partitions
+            .iter()
+            .filter(|partition| three[partition] != left[partition])
+            .count();
         assert_eq!(moved, 2, "only what the leaving member had");
     }
 

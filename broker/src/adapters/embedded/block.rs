@@ -176,7 +176,10 @@ pub(super) fn verify(block: &[u8], position: u64) -> Result<BlockHeader, BlockEr
         return Err(BlockError::ChecksumMismatch);
     }
     if header.first_position != position {
-        return Err(BlockError::WrongPosition { expected: position, found: header.first_position });
+        return Err(BlockError::WrongPosition {
+            expected: position,
+            found: header.first_position,
+        });
     }
     Ok(header)
 }
@@ -245,9 +248,17 @@ impl BlockReader {
             let length = self.number()?;
             let name = self.part(length)?;
             let name = ByteString::try_from(name).map_err(|_| BlockError::MalformedRecord)?;
-            headers.push(Header { name, value: self.optional()? });
+            headers.push(Header {
+                name,
+                value: self.optional()?,
+            });
         }
-        Ok(Record { key, headers, value, timestamp_ms })
+        Ok(Record {
+            key,
+            headers,
+            value,
+            timestamp_ms,
+        })
     }
 
     fn skip_record(&mut self) -> Result<(), BlockError> {
@@ -277,8 +288,12 @@ impl BlockReader {
 
     fn skip(&mut self, length: u64) -> Result<std::ops::Range<usize>, BlockError> {
         let start = self.offset;
-        let end = usize::try_from(length).ok().and_then(|length| start.checked_add(length));
-        let end = end.filter(|end| *end <= self.block.len()).ok_or(BlockError::MalformedRecord)?;
+        let end = usize::try_from(length)
+            .ok()
+            .and_then(|length| start.checked_add(length));
+        let end = end
+            .filter(|end| *end <= self.block.len())
+            .ok_or(BlockError::MalformedRecord)?;
         self.offset = end;
         Ok(start..end)
     }
@@ -329,9 +344,18 @@ mod tests {
 
     fn record() -> impl Strategy<Value = Record> {
         let bytes = || prop::option::of(prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from));
-        let header = ("[a-zäé]{0,12}", bytes()).prop_map(|(name, value)| Header { name: name.into(), value });
-        (bytes(), prop::collection::vec(header, 0..5), bytes(), any::<i64>())
-            .prop_map(|(key, headers, value, timestamp_ms)| Record { key, headers, value, timestamp_ms })
+        let header = ("[a-zäé]{0,12}", bytes()).prop_map(|(name, value)| Header {
+            name: name.into(),
+            value,
+        });
+        (bytes(), prop::collection::vec(header, 0..5), bytes(), any::<i64>()).prop_map(
+            |(key, headers, value, timestamp_ms)| Record {
+                key,
+                headers,
+                value,
+                timestamp_ms,
+            },
+        )
     }
 
     proptest! {
@@ -365,7 +389,10 @@ mod tests {
     #[test]
     fn a_block_in_the_wrong_place_is_found() {
         let block = block(&[Record::default()], 9);
-        assert_eq!(verify(&block, 8), Err(BlockError::WrongPosition { expected: 8, found: 9 }));
+        assert_eq!(
+            verify(&block, 8),
+            Err(BlockError::WrongPosition { expected: 8, found: 9 })
+        );
         assert_eq!(verify(&block[..20], 9), Err(BlockError::NoHeader));
     }
 }

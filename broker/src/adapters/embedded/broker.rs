@@ -99,10 +99,14 @@ impl OpenError {
             OpenError::Directory(DirectoryError::Io { .. }) => (ConnectErrorKind::StorageUnavailable, ""),
             OpenError::Directory(DirectoryError::Locked { .. }) => (ConnectErrorKind::StorageLocked, ""),
             OpenError::Directory(DirectoryError::Damaged { .. }) => (ConnectErrorKind::StorageDamaged, ""),
-            OpenError::Store(StoreError::Damaged { .. }) => {
-                (ConnectErrorKind::StorageDamaged, "; restore the whole folder from a backup, or move it away")
-            }
-            OpenError::Store(_) => (ConnectErrorKind::StorageUnavailable, "; free disk space or mend the disk"),
+            OpenError::Store(StoreError::Damaged { .. }) => (
+                ConnectErrorKind::StorageDamaged,
+                "; restore the whole folder from a backup, or move it away",
+            ),
+            OpenError::Store(_) => (
+                ConnectErrorKind::StorageUnavailable,
+                "; free disk space or mend the disk",
+            ),
             OpenError::Thread(_) => (ConnectErrorKind::Internal, "; raise the limit of threads"),
         };
         ConnectError::new(kind, region, name, format!("{self}{advice}")).with_source(self)
@@ -112,14 +116,25 @@ impl OpenError {
 /// Opens everything and starts the writer. Blocks.
 fn open(profile: BrokerProfile, config: EmbeddedConfig, clock: SharedClock) -> Result<EmbeddedBroker, OpenError> {
     let directory = Directory::open(&config.directory)?;
-    let store = Store::open(&directory.store(), config.block_cache_bytes)?;
+    let store = Store::open(&directory.store(), &config)?;
     directory.check(store.sequence()?)?;
-    let Catalog { sequence, epoch, topics, positions, deleted } = store.catalog()?;
+    let Catalog {
+        sequence,
+        epoch,
+        topics,
+        positions,
+        deleted,
+    } = store.catalog()?;
     let (sequence, epoch) = (sequence + 1, epoch + 1);
     let mut changes = store.changes();
     changes.put_epoch(epoch);
     let batch = changes.finish();
-    store.commit(batch, sequence)?;
+    store.commit(batch, sequence, |_| ())?;
+    let io = |source| DirectoryError::Io {
+        path: config.directory.join("watermark"),
+        source,
+    };
+    directory.set_watermark(sequence).map_err(io)?;
     let identity = BrokerIdentity(directory.identity().to_string());
     let groups = Groups::new(epoch, positions);
     let core = Arc::new(Core::new(profile, identity, config, clock, store, groups));
@@ -132,7 +147,12 @@ fn open(profile: BrokerProfile, config: EmbeddedConfig, clock: SharedClock) -> R
     let thread = std::thread::Builder::new().name("embedded-writer".to_owned());
     thread.spawn(move || writer.run(has_ended)).map_err(OpenError::Thread)?;
     let appender = Arc::new(EmbeddedAppender::new(Arc::clone(&core)));
-    Ok(EmbeddedBroker { core, appender, writer_ended: Mutex::new(Some(writer_ended)), ended: watch::channel(false).0 })
+    Ok(EmbeddedBroker {
+        core,
+        appender,
+        writer_ended: Mutex::new(Some(writer_ended)),
+        ended: watch::channel(false).0,
+    })
 }
 
 /// The broker. Dropping it closes it; what was admitted is still written.

@@ -36,6 +36,9 @@ pub struct EmbeddedConfig {
     pub retention_interval: Duration,
     /// The most bytes of records that are stored under one key.
     pub block_bytes: usize,
+    /// How many bytes of blocks the journal takes before they are written into
+    /// a file of their own. Also what opening after a crash reads again.
+    pub segment_bytes: usize,
     /// Bytes of the newest blocks that are kept in memory, over all partitions.
     pub tail_cache_bytes: usize,
     /// Bytes of older blocks that are kept in memory after a read.
@@ -54,13 +57,15 @@ impl EmbeddedConfig {
         "retention_bytes",
         "retention_interval_seconds",
         "block_bytes",
+        "segment_bytes",
         "tail_cache_bytes",
         "block_cache_bytes",
     ];
 
     /// The defaults for a folder: 100,000 records and 64 MiB in flight, records
     /// of 1 MiB and 64 KiB of headers, 10 s, seven days of retention and no
-    /// limit by size, blocks of 64 KiB, 64 MiB of tail and 32 MiB of block cache.
+    /// limit by size, blocks of 64 KiB in segments of 64 MiB, 64 MiB of tail and
+    /// 32 MiB of block cache.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
@@ -72,6 +77,7 @@ impl EmbeddedConfig {
             retention_bytes: None,
             retention_interval: Duration::from_secs(1),
             block_bytes: 64 * 1024,
+            segment_bytes: 64 * 1024 * 1024,
             tail_cache_bytes: 64 * 1024 * 1024,
             block_cache_bytes: 32 * 1024 * 1024,
         }
@@ -98,6 +104,7 @@ impl EmbeddedConfig {
             max_in_flight_records: size("max_in_flight_records", default.max_in_flight_records, 1..=4_000_000),
             max_in_flight_bytes: size("max_in_flight_bytes", default.max_in_flight_bytes, 1024..=1 << 30),
             block_bytes: size("block_bytes", default.block_bytes, 4096..=1 << 20),
+            segment_bytes: size("segment_bytes", default.segment_bytes, 1 << 20..=1 << 30),
             tail_cache_bytes: size("tail_cache_bytes", default.tail_cache_bytes, 0..=64 << 30),
             block_cache_bytes: size("block_cache_bytes", default.block_cache_bytes, 0..=64 << 30),
             max_record_bytes,
@@ -161,7 +168,9 @@ mod tests {
 
     #[test]
     fn faults_are_told_with_their_keys() {
-        let faults = read("directory: ''\nmax_in_flight_bytes: 2048\nretention_day: 1\n").unwrap_err().to_string();
+        let faults = read("directory: ''\nmax_in_flight_bytes: 2048\nretention_day: 1\n")
+            .unwrap_err()
+            .to_string();
         for fault in ["must name a folder", "max_in_flight_bytes", "retention_day"] {
             assert!(faults.contains(fault), "{fault} in {faults}");
         }

@@ -58,7 +58,10 @@ impl Core {
             groups,
             queue: Queue::default(),
             store: RwLock::new(Some(Arc::new(store))),
-            health: Mutex::new(Health { state: BrokerState::Available, is_full: false }),
+            health: Mutex::new(Health {
+                state: BrokerState::Available,
+                is_full: false,
+            }),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -103,7 +106,10 @@ impl Core {
     }
 
     pub(super) fn set_available(&self) {
-        *locked(&self.health) = Health { state: BrokerState::Available, is_full: false };
+        *locked(&self.health) = Health {
+            state: BrokerState::Available,
+            is_full: false,
+        };
     }
 
     pub(super) fn is_closed(&self) -> bool {

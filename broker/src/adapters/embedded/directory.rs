@@ -30,7 +30,11 @@ pub(super) enum DirectoryError {
     #[error("{path} is locked by process {holder}; stop that process, or give each broker a directory of its own")]
     Locked { path: PathBuf, holder: String },
     #[error("{path} {fault}; {advice}")]
-    Damaged { path: PathBuf, fault: String, advice: &'static str },
+    Damaged {
+        path: PathBuf,
+        fault: String,
+        advice: &'static str,
+    },
 }
 
 /// The folder, locked.
@@ -48,7 +52,12 @@ impl Directory {
     /// Locks the folder and reads what it is; a new one is made.
     pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
         let at = |name: &str| path.join(name);
-        let io = |name: &'static str| move |source| DirectoryError::Io { path: path.join(name), source };
+        let io = |name: &'static str| {
+            move |source| DirectoryError::Io {
+                path: path.join(name),
+                source,
+            }
+        };
         fs::create_dir_all(path).map_err(io(""))?;
         let lock = lock(&at("lock"))?;
         let is_new = !at("store").exists() && !at("identity").exists();
@@ -56,6 +65,7 @@ impl Directory {
             // The identity last: as long as it is not there, the folder is new.
             write_durably(path, "format", FORMAT).map_err(io("format"))?;
             write_durably(path, "identity", &Uuid::new_v4().to_string()).map_err(io("identity"))?;
+            sync_parent(path).map_err(io(".."))?;
         }
         let format = read_text(&at("format"))?;
         if format.trim() != FORMAT {
@@ -72,12 +82,21 @@ impl Directory {
         })?;
         if !is_new && at("store").exists() && !at("watermark").exists() {
             let fault = "is missing".to_owned();
-            return Err(DirectoryError::Damaged { path: at("watermark"), fault, advice: RESTORE });
+            return Err(DirectoryError::Damaged {
+                path: at("watermark"),
+                fault,
+                advice: RESTORE,
+            });
         }
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let watermark = options.open(at("watermark")).map_err(io("watermark"))?;
-        Ok(Self { path: path.to_owned(), identity, watermark, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+            watermark,
+            _lock: lock,
+        })
     }
 
     /// The broker's uuid.
@@ -110,7 +129,10 @@ impl Directory {
         let path = self.path.join("watermark");
         let mut bytes = Vec::new();
         let mut file = &self.watermark;
-        file.read_to_end(&mut bytes).map_err(|source| DirectoryError::Io { path: path.clone(), source })?;
+        file.read_to_end(&mut bytes).map_err(|source| DirectoryError::Io {
+            path: path.clone(),
+            source,
+        })?;
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -119,7 +141,11 @@ impl Directory {
             (crc32fast::hash(number) == checksum).then_some(u64::from_be_bytes(*number))
         });
         let fault = "does not match its checksum".to_owned();
-        number.ok_or(DirectoryError::Damaged { path, fault, advice: RESTORE })
+        number.ok_or(DirectoryError::Damaged {
+            path,
+            fault,
+            advice: RESTORE,
+        })
     }
 
     /// Takes note that a commit is durable. The note itself is left to the
@@ -139,17 +165,34 @@ impl Directory {
 }
 
 fn lock(path: &Path) -> Result<File, DirectoryError> {
-    let io = |source| DirectoryError::Io { path: path.to_owned(), source };
+    let io = |source| DirectoryError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(io)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // The holder may be about to write its number; its absence changes nothing.
             let _ = file.read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() }.to_owned();
-            return Err(DirectoryError::Locked { path: path.to_owned(), holder });
+            let holder = if holder.trim().is_empty() {
+                "unknown"
+            } else {
+                holder.trim()
+            }
+            .to_owned();
+            return Err(DirectoryError::Locked {
+                path: path.to_owned(),
+                holder,
+            });
         }
         Err(TryLockError::Error(source)) => return Err(io(source)),
     }
@@ -162,10 +205,23 @@ fn read_text(path: &Path) -> Result<String, DirectoryError> {
     fs::read_to_string(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
             let fault = "is missing or not text".to_owned();
-            DirectoryError::Damaged { path: path.to_owned(), fault, advice: RESTORE }
+            DirectoryError::Damaged {
+                path: path.to_owned(),
+                fault,
+                advice: RESTORE,
+            }
         }
-        _ => DirectoryError::Io { path: path.to_owned(), source },
+        _ => DirectoryError::Io {
+            path: path.to_owned(),
+            source,
+        },
     })
+}
+
+/// A folder that was just made is lost with its name, unless that is synced too.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Writes a small file whole or not at all.
@@ -187,7 +243,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Directory::open(folder.path()).unwrap();
         let refused = Directory::open(folder.path()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         assert!(refused.contains("lock"), "{refused}");
         let identity = first.identity();
         drop(first);

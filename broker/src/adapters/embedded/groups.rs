@@ -57,15 +57,25 @@ struct Group {
 impl Groups {
     /// The groups that the store knows. `epoch` differs from opening to opening.
     pub(super) fn new(epoch: u64, positions: Vec<(GroupName, Uuid, u32, PositionRow)>) -> Self {
-        let mut state = State { last_generation: epoch << 32, ..State::default() };
+        let mut state = State {
+            last_generation: epoch << 32,
+            ..State::default()
+        };
         for (group, topic, partition, row) in positions {
             let frontier = metadata::decode(row.next, &row.metadata).unwrap_or_else(|error| {
                 tracing::warn!(%error, %group, "settlements beyond a position are not known; records come again");
                 Frontier::new(row.next)
             });
-            state.groups.entry(group).or_default().positions.insert((topic, partition), frontier);
+            state
+                .groups
+                .entry(group)
+                .or_default()
+                .positions
+                .insert((topic, partition), frontier);
         }
-        Self { state: Mutex::new(state) }
+        Self {
+            state: Mutex::new(state),
+        }
     }
 
     /// Takes part in a group. The answer resolves when where the group begins is
@@ -84,7 +94,12 @@ impl Groups {
         state.last_member += 1;
         let member = Arc::new(Member {
             id: state.last_member,
-            opened_at: topics.all().iter().map(|topic| ends(topic)).collect(),
+            opened_at: options
+                .topics
+                .iter()
+                .filter_map(|name| topics.get(name))
+                .map(|topic| ends(&topic))
+                .collect(),
             opened,
             wake: Arc::default(),
             state: Mutex::default(),
@@ -94,7 +109,12 @@ impl Groups {
         for topic in member.options.topics.iter().filter_map(|name| state.topics.get(name)) {
             topic.subscribe(&member.wake);
         }
-        state.groups.entry(group.clone()).or_default().members.insert(member.id, Arc::clone(&member));
+        state
+            .groups
+            .entry(group.clone())
+            .or_default()
+            .members
+            .insert(member.id, Arc::clone(&member));
         let mut changes = state.rebalance(&group);
         // Where a new group begins is stored at once, or it would begin elsewhere after a restart.
         changes.extend(state.gather(&member).0);
@@ -152,7 +172,11 @@ impl Groups {
         for group in state.groups.values_mut() {
             group.positions.retain(|(id, _), _| *id != topic.row.id);
             group.owners.retain(|partition, _| partition.topic != topic.name);
-            for member in group.members.values().filter(|member| member.options.topics.contains(&topic.name)) {
+            for member in group
+                .members
+                .values()
+                .filter(|member| member.options.topics.contains(&topic.name))
+            {
                 let mut state = locked(&member.state);
                 for partition in &topic.partitions {
                     state.assigned.remove(&partition.name);
@@ -166,7 +190,10 @@ impl Groups {
                      as a new group does",
                     topic.name, member.options.group
                 );
-                state.fault = Some(Fault { kind: ReadErrorKind::ContinuityBroken, message });
+                state.fault = Some(Fault {
+                    kind: ReadErrorKind::ContinuityBroken,
+                    message,
+                });
                 member.wake.notify_one();
             }
         }
@@ -189,12 +216,20 @@ impl Groups {
     pub(super) fn names(&self) -> Vec<GroupName> {
         let state = locked(&self.state);
         let is_there = |group: &Group| !group.positions.is_empty() || !group.members.is_empty();
-        state.groups.iter().filter(|(_, group)| is_there(group)).map(|(name, _)| name.clone()).collect()
+        state
+            .groups
+            .iter()
+            .filter(|(_, group)| is_there(group))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Where a group stands, in each partition that it has read.
     pub(super) fn positions(&self, name: &GroupName) -> Option<HashMap<(Uuid, u32), Frontier>> {
-        locked(&self.state).groups.get(name).map(|group| group.positions.clone())
+        locked(&self.state)
+            .groups
+            .get(name)
+            .map(|group| group.positions.clone())
     }
 
     /// The groups that stand somewhere in a topic.
@@ -202,14 +237,19 @@ impl Groups {
         let state = locked(&self.state);
         let of = |(name, group): (&GroupName, &Group)| {
             let partitions = group.positions.keys().filter(|(id, _)| *id == topic);
-            partitions.map(|(_, partition)| (name.clone(), *partition)).collect::<Vec<_>>()
+            partitions
+                .map(|(_, partition)| (name.clone(), *partition))
+                .collect::<Vec<_>>()
         };
         state.groups.iter().flat_map(of).collect()
     }
 }
 
 fn ends(topic: &Arc<Topic>) -> (Uuid, Vec<u64>) {
-    (topic.row.id, topic.partitions.iter().map(|partition| partition.row().end).collect())
+    (
+        topic.row.id,
+        topic.partitions.iter().map(|partition| partition.row().end).collect(),
+    )
 }
 
 /// Hands positions to the writer, in the order of the lock that the caller holds.
@@ -255,7 +295,10 @@ impl State {
         let subscribers: Vec<_> = group
             .members
             .values()
-            .map(|member| Subscriber { id: member.id, topics: &member.options.topics })
+            .map(|member| Subscriber {
+                id: member.id,
+                topics: &member.options.topics,
+            })
             .collect();
         let mut partitions: BTreeMap<TopicPartition, Arc<Partition>> = BTreeMap::new();
         for topic in subscribers.iter().flat_map(|subscriber| subscriber.topics) {
@@ -297,7 +340,10 @@ impl Group {
             group: member.options.group.clone(),
             topic: partition.topic,
             partition: partition.name.partition,
-            row: PositionRow { next: frontier.next(), metadata: encoded.text },
+            row: PositionRow {
+                next: frontier.next(),
+                metadata: encoded.text,
+            },
         };
         (change, encoded.fill_ratio)
     }
@@ -309,7 +355,9 @@ impl Group {
         state.tell(ReadEvent::Revoked(vec![name.clone()]));
         member.wake.notify_one();
         drop(state);
-        pending.changed.then(|| self.record(member, &assigned.partition, &pending.frontier).0)
+        pending
+            .changed
+            .then(|| self.record(member, &assigned.partition, &pending.frontier).0)
     }
 
     fn revoke_all(&mut self, member: &Member) -> Vec<PositionChange> {
@@ -340,8 +388,14 @@ fn give(member: &Member, partition: &Arc<Partition>, known: Option<&Frontier>, l
         state.ledger.require_commit(&partition.name);
     }
     let position = state.ledger.read_position(&partition.name).unwrap_or_default();
-    state.assigned.insert(partition.name.clone(), Assigned::new(Arc::clone(partition), generation));
-    state.tell(ReadEvent::Assigned(vec![Assignment { partition: partition.name.clone(), generation, position }]));
+    state
+        .assigned
+        .insert(partition.name.clone(), Assigned::new(Arc::clone(partition), generation));
+    state.tell(ReadEvent::Assigned(vec![Assignment {
+        partition: partition.name.clone(),
+        generation,
+        position,
+    }]));
     if let Some(gap) = gap {
         state.events.push_back(ReadEvent::Gap(gap));
     }
@@ -356,7 +410,9 @@ fn begin(member: &Member, partition: &Partition, known: Option<&Frontier>) -> Re
     let row = partition.row();
     let Some(known) = known else {
         let opened = member.opened_at.iter().find(|(topic, _)| *topic == partition.topic);
-        let end = opened.and_then(|(_, ends)| ends.get(partition.name.partition as usize)).copied();
+        let end = opened
+            .and_then(|(_, ends)| ends.get(partition.name.partition as usize))
+            .copied();
         let next = match member.options.start {
             StartPosition::Earliest => row.start,
             // A topic made later had no records when the reader was opened.
@@ -373,7 +429,10 @@ fn begin(member: &Member, partition: &Partition, known: Option<&Frontier>) -> Re
             partition.name,
             row.end
         );
-        return Err(Fault { kind: ReadErrorKind::ContinuityBroken, message });
+        return Err(Fault {
+            kind: ReadErrorKind::ContinuityBroken,
+            message,
+        });
     }
     if known.next() >= row.start {
         return Ok((known.clone(), None, false));

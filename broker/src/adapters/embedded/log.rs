@@ -62,8 +62,8 @@ pub(super) enum Found {
     OnDisk { end_position: u64 },
     /// Nothing yet.
     AtEnd,
-    /// Gone: the log starts here.
-    Gone { start_position: u64 },
+    /// Gone: the log starts later.
+    Gone,
 }
 
 impl Partition {
@@ -79,7 +79,7 @@ impl Partition {
     pub(super) fn find(&self, position: u64) -> Result<Found, BlockError> {
         let state = locked(&self.state);
         if position < state.row.start {
-            return Ok(Found::Gone { start_position: state.row.start });
+            return Ok(Found::Gone);
         }
         if position >= state.row.end {
             return Ok(Found::AtEnd);
@@ -87,7 +87,9 @@ impl Partition {
         let index = state.tail.partition_point(|block| block.end_position <= position);
         let block = state.tail.get(index).filter(|block| block.first_position <= position);
         let Some(block) = block.map(|block| block.bytes.clone()) else {
-            return Ok(Found::OnDisk { end_position: state.row.end });
+            return Ok(Found::OnDisk {
+                end_position: state.row.end,
+            });
         };
         drop(state);
         let mut reader = BlockReader::new(block)?;
@@ -179,7 +181,11 @@ pub(super) struct Topics {
 
 impl Topics {
     pub(super) fn get(&self, name: &TopicName) -> Option<Arc<Topic>> {
-        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.by_name
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// All of them, by name.
@@ -194,16 +200,28 @@ impl Topics {
         let is_deleted = Arc::<AtomicBool>::default();
         let partition = |(index, row_of_partition): (u32, PartitionRow)| {
             Arc::new(Partition {
-                name: TopicPartition { topic: name.clone(), partition: index },
+                name: TopicPartition {
+                    topic: name.clone(),
+                    partition: index,
+                },
                 topic: row.id,
                 slot: self.last_slot.fetch_add(1, Ordering::Relaxed),
                 is_deleted: Arc::clone(&is_deleted),
-                state: Mutex::new(LogState { row: row_of_partition, ..LogState::default() }),
+                state: Mutex::new(LogState {
+                    row: row_of_partition,
+                    ..LogState::default()
+                }),
             })
         };
         let partitions = (0..row.partitions).zip(rows).map(partition).collect();
         let waiting = Mutex::default();
-        let topic = Arc::new(Topic { name: name.clone(), row, partitions, is_deleted, waiting });
+        let topic = Arc::new(Topic {
+            name: name.clone(),
+            row,
+            partitions,
+            is_deleted,
+            waiting,
+        });
         let mut topics = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         topics.insert(name, Arc::clone(&topic));
         topic

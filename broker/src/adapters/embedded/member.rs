@@ -30,7 +30,7 @@ const MAX_EVENTS: usize = 64;
 pub(super) struct Member {
     pub(super) id: u64,
     pub(super) options: ReaderOptions,
-    /// Topics that were there when it was opened, each with the ends of its
+    /// Its topics that were there when it was opened, each with the ends of its
     /// partitions.
     pub(super) opened_at: Vec<(Uuid, Vec<u64>)>,
     pub(super) opened: SystemTime,
@@ -90,7 +90,10 @@ pub(super) enum Step {
 impl Fault {
     pub(super) fn closed() -> Self {
         let message = "the reader or its broker is closed; open another".to_owned();
-        Self { kind: ReadErrorKind::Closed, message }
+        Self {
+            kind: ReadErrorKind::Closed,
+            message,
+        }
     }
 
     pub(super) fn error(self) -> ReadError {
@@ -115,7 +118,10 @@ pub(super) fn missing_position(
                  records between; let the group go on at the earliest or latest record, and keep records longer",
                 options.group, partition.name, row.start
             );
-            return Err(Fault { kind: ReadErrorKind::PositionMissing, message });
+            return Err(Fault {
+                kind: ReadErrorKind::PositionMissing,
+                message,
+            });
         }
     };
     let overlap = |range: std::ops::Range<u64>| range.end.min(resumed_position).saturating_sub(range.start);
@@ -124,13 +130,21 @@ pub(super) fn missing_position(
         partition: partition.name.clone(),
         expected_position,
         resumed_position,
-        missing_records: resumed_position.saturating_sub(expected_position).saturating_sub(settled),
+        missing_records: resumed_position
+            .saturating_sub(expected_position)
+            .saturating_sub(settled),
     })
 }
 
 impl Assigned {
     pub(super) fn new(partition: Arc<Partition>, generation: u64) -> Self {
-        Self { partition, generation, is_metadata_full: false, reader: None, read_ahead: VecDeque::new() }
+        Self {
+            partition,
+            generation,
+            is_metadata_full: false,
+            reader: None,
+            read_ahead: VecDeque::new(),
+        }
     }
 
     /// The next block at `position`, from what was read ahead or the log's tail.
@@ -202,7 +216,10 @@ impl MemberState {
         if !released.is_empty() {
             return Step::Tell(ReadEvent::Records(released));
         }
-        if !self.ledger.has_room(options.max_unsettled_records, options.max_unsettled_bytes) {
+        if !self
+            .ledger
+            .has_room(options.max_unsettled_records, options.max_unsettled_bytes)
+        {
             self.waits_for_room = true;
             return Step::Wait;
         }
@@ -252,11 +269,17 @@ impl MemberState {
         options: &ReaderOptions,
         records: &mut Vec<ReadRecord>,
     ) -> Result<Option<ColdRead>, Fault> {
-        let Some(assigned) = self.assigned.get_mut(name).filter(|assigned| !assigned.is_metadata_full) else {
+        let Some(assigned) = self
+            .assigned
+            .get_mut(name)
+            .filter(|assigned| !assigned.is_metadata_full)
+        else {
             return Ok(None);
         };
         while records.len() < MAX_EVENT_RECORDS
-            && self.ledger.has_room(options.max_unsettled_records, options.max_unsettled_bytes)
+            && self
+                .ledger
+                .has_room(options.max_unsettled_records, options.max_unsettled_bytes)
         {
             let next = match &mut assigned.reader {
                 Some(reader) => reader.next().map_err(|error| damaged(name, error))?,
@@ -275,10 +298,19 @@ impl MemberState {
                 Found::AtEnd => break,
                 Found::OnDisk { end_position } => {
                     let (partition, generation) = (Arc::clone(&assigned.partition), assigned.generation);
-                    return Ok(Some(ColdRead { partition, generation, position, end_position }));
+                    return Ok(Some(ColdRead {
+                        partition,
+                        generation,
+                        position,
+                        end_position,
+                    }));
                 }
-                Found::Gone { .. } => {
-                    let beyond = self.ledger.frontier(name).into_iter().flat_map(|frontier| frontier.ranges());
+                Found::Gone => {
+                    let beyond = self
+                        .ledger
+                        .frontier(name)
+                        .into_iter()
+                        .flat_map(|frontier| frontier.ranges());
                     let beyond = beyond.filter(|range| range.start >= position);
                     let gap = missing_position(options, &assigned.partition, position, beyond)?;
                     self.ledger.skip_to(name, gap.resumed_position);
@@ -293,5 +325,8 @@ impl MemberState {
 
 fn damaged(name: &TopicPartition, error: BlockError) -> Fault {
     let message = format!("partition {name} is damaged: {error}; restore the broker's folder from a backup");
-    Fault { kind: ReadErrorKind::StorageDamaged, message }
+    Fault {
+        kind: ReadErrorKind::StorageDamaged,
+        message,
+    }
 }

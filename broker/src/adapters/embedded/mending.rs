@@ -82,7 +82,7 @@ impl Writer {
     /// Closes the store and opens it again; returns its sequence.
     fn reopen(&mut self) -> Result<u64, StoreError> {
         self.close_store();
-        let store = Store::open(&self.directory.store(), self.core.config.block_cache_bytes)?;
+        let store = Store::open(&self.directory.store(), &self.core.config)?;
         let last = store.sequence()?;
         if last >= self.sequence {
             let queue = &self.core.queue;
@@ -108,7 +108,11 @@ impl Writer {
         }
         for (name, row, rows) in catalog.topics {
             match self.core.topics.get(&name) {
-                Some(topic) => topic.partitions.iter().zip(rows).for_each(|(partition, row)| partition.restore(row)),
+                Some(topic) => topic
+                    .partitions
+                    .iter()
+                    .zip(rows)
+                    .for_each(|(partition, row)| partition.restore(row)),
                 None => {
                     let topic = self.core.topics.insert(name, row, rows);
                     self.core.groups.topic_created(&topic, &self.core.queue);

@@ -109,8 +109,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    pub(super) fn is_ended(&self) -> bool {
-        locked(&self.state).is_ended
+    /// Gives up what waits, when nobody will take it: each sender is dropped,
+    /// which tells who waits that the outcome is unknown.
+    pub(super) fn abandon(&self) {
+        let work = std::mem::take(&mut locked(&self.state).work);
+        drop(work);
     }
 
     /// Takes what waits, in order, up to the size of one commit; waits for it

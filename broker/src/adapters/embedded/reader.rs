@@ -38,8 +38,15 @@ impl EmbeddedReader {
         let opened = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(now);
         let joined = core.groups.join(options, &core.topics, opened, &core.queue);
         let (member, stored) = joined.map_err(Fault::error)?;
-        let reader = Self { core, member, pending: None };
-        tokio::spawn(commit_regularly(Arc::downgrade(&reader.core), Arc::downgrade(&reader.member)));
+        let reader = Self {
+            core,
+            member,
+            pending: None,
+        };
+        tokio::spawn(commit_regularly(
+            Arc::downgrade(&reader.core),
+            Arc::downgrade(&reader.member),
+        ));
         // While the store is being mended this is not known; it is committed later then.
         let _ = stored.await;
         Ok(reader)
@@ -51,7 +58,13 @@ impl EmbeddedReader {
             let (partition, position, end) = (Arc::clone(&read.partition), read.position, read.end_position);
             let blocks = tokio::task::spawn_blocking(move || {
                 let store = core.store()?;
-                Some(store.read(partition.topic, partition.name.partition, position, end, READ_AHEAD_BYTES))
+                Some(store.read(
+                    partition.topic,
+                    partition.name.partition,
+                    position,
+                    end,
+                    READ_AHEAD_BYTES,
+                ))
             });
             self.pending = Some((read, blocks));
         }
@@ -76,7 +89,10 @@ impl EmbeddedReader {
     fn take_in(&self, read: &ColdRead, blocks: Vec<Bytes>) -> Result<(), ReadError> {
         let start = read.partition.row().start;
         if blocks.is_empty() && read.position >= start && !read.partition.is_deleted() {
-            let fault = StoreError::Damaged { fault: "its blocks are missing".to_owned(), source: None };
+            let fault = StoreError::Damaged {
+                fault: "its blocks are missing".to_owned(),
+                source: None,
+            };
             return Err(damaged(read, fault));
         }
         locked(&self.member.state).take_in(read, blocks);
@@ -92,11 +108,17 @@ fn check(options: &ReaderOptions) -> Result<(), ReadError> {
     }
     for (index, topic) in options.topics.iter().enumerate() {
         if options.topics[..index].contains(topic) {
-            return refuse(format!("group {} names topic {topic} twice; name it once", options.group));
+            return refuse(format!(
+                "group {} names topic {topic} twice; name it once",
+                options.group
+            ));
         }
     }
     if options.max_unsettled_records == 0 || options.max_unsettled_bytes == 0 {
-        return refuse(format!("group {} may hold nothing; allow one record and one byte at least", options.group));
+        return refuse(format!(
+            "group {} may hold nothing; allow one record and one byte at least",
+            options.group
+        ));
     }
     Ok(())
 }
@@ -137,7 +159,13 @@ impl Reader for EmbeddedReader {
             if let Some((read, _)) = &self.pending {
                 let (partition, generation) = (Arc::clone(&read.partition), read.generation);
                 let (position, end_position) = (read.position, read.end_position);
-                self.read(ColdRead { partition, generation, position, end_position }).await?;
+                self.read(ColdRead {
+                    partition,
+                    generation,
+                    position,
+                    end_position,
+                })
+                .await?;
             }
             let step = locked(&self.member.state).step(&self.member.options);
             match step {
@@ -150,7 +178,10 @@ impl Reader for EmbeddedReader {
     }
 
     fn settler(&self) -> Arc<dyn Settler> {
-        Arc::new(EmbeddedSettler { core: Arc::clone(&self.core), member: Arc::clone(&self.member) })
+        Arc::new(EmbeddedSettler {
+            core: Arc::clone(&self.core),
+            member: Arc::clone(&self.member),
+        })
     }
 
     async fn close(self: Box<Self>, limit: Duration) -> Result<(), ReadError> {
@@ -196,7 +227,11 @@ impl Settler for EmbeddedSettler {
         }
         state.ledger.settle(claim)?;
         let options = &self.member.options;
-        if state.waits_for_room && state.ledger.has_room(options.max_unsettled_records, options.max_unsettled_bytes) {
+        if state.waits_for_room
+            && state
+                .ledger
+                .has_room(options.max_unsettled_records, options.max_unsettled_bytes)
+        {
             state.waits_for_room = false;
             self.member.wake.notify_one();
         }
@@ -222,8 +257,11 @@ impl Settler for EmbeddedSettler {
 
     fn positions(&self) -> Vec<PartitionPosition> {
         let mut state = locked(&self.member.state);
-        let ends: Vec<_> =
-            state.assigned.iter().map(|(name, assigned)| (name.clone(), assigned.partition.row().end)).collect();
+        let ends: Vec<_> = state
+            .assigned
+            .iter()
+            .map(|(name, assigned)| (name.clone(), assigned.partition.row().end))
+            .collect();
         for (name, end) in ends {
             state.ledger.set_end(&name, end);
         }
@@ -235,7 +273,11 @@ impl Settler for EmbeddedSettler {
             return ReaderState::NotReading { since, reason };
         }
         let options = &self.member.options;
-        match options.topics.iter().find(|topic| self.core.topics.get(topic).is_none()) {
+        match options
+            .topics
+            .iter()
+            .find(|topic| self.core.topics.get(topic).is_none())
+        {
             Some(topic) => ReaderState::NotReading {
                 since: self.member.opened,
                 reason: format!("topic {topic} is not there; make it, and it is read"),

@@ -17,6 +17,8 @@ use crate::name::TopicName;
 
 /// How many blocks one step looks at or removes.
 const BLOCKS_PER_STEP: usize = 256;
+/// How many steps a partition has before the writer turns to appends again.
+const STEPS_PER_ROUND: usize = 8;
 
 impl Writer {
     pub(super) fn create_topic(&mut self, spec: &TopicSpec) -> Result<TopicDescription, AdminError> {
@@ -78,7 +80,10 @@ impl Writer {
     fn writable(&self) -> Result<std::sync::Arc<Store>, AdminError> {
         let store = self.core.store().filter(|_| self.reopen_at.is_none());
         store.ok_or_else(|| {
-            AdminError::new(AdminErrorKind::BrokerUnavailable, super::writer::unavailable(&self.core).message)
+            AdminError::new(
+                AdminErrorKind::BrokerUnavailable,
+                super::writer::unavailable(&self.core).message,
+            )
         })
     }
 
@@ -99,8 +104,15 @@ impl Writer {
         }
         for topic in self.core.topics.all() {
             for partition in &topic.partitions {
-                if let Err(error) = self.retain_partition(&topic, partition) {
-                    tracing::error!(%error, partition = %partition.name, "old records could not be removed");
+                for _ in 0..STEPS_PER_ROUND {
+                    match self.retain_partition(&topic, partition) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(error) => {
+                            tracing::error!(%error, partition = %partition.name, "old records could not be removed");
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -111,19 +123,25 @@ impl Writer {
         }
     }
 
-    fn retain_partition(&mut self, topic: &Topic, partition: &Partition) -> Result<(), StoreError> {
+    /// True when there may be more to remove.
+    fn retain_partition(&mut self, topic: &Topic, partition: &Partition) -> Result<bool, StoreError> {
         let config = &self.core.config;
-        let retention_ms = topic.row.retention_ms.or(config.retention.map(|span| span.as_millis() as u64));
+        let retention_ms = topic
+            .row
+            .retention_ms
+            .or(config.retention.map(|span| span.as_millis() as u64));
         let max_bytes = topic.row.retention_bytes.or(config.retention_bytes).unwrap_or(u64::MAX);
         let now = self.core.clock.wall_millis();
         let oldest_kept = retention_ms.map_or(i64::MIN, |span| now.saturating_sub_unsigned(span));
         let row = partition.row();
-        let is_young = partition.oldest_appended_ms().is_some_and(|appended| appended >= oldest_kept);
+        let is_young = partition
+            .oldest_appended_ms()
+            .is_some_and(|appended| appended >= oldest_kept);
         if row.start == row.end || (is_young && row.bytes <= max_bytes) {
-            return Ok(());
+            return Ok(false);
         }
         let Some(store) = self.core.store() else {
-            return Ok(());
+            return Ok(false);
         };
         let blocks = store.oldest_blocks(topic.row.id, partition.name.partition, BLOCKS_PER_STEP)?;
         let mut left = row;
@@ -137,7 +155,11 @@ impl Writer {
             }
             left.start = header.end_position();
             left.bytes = left.bytes.saturating_sub(bytes as u64);
-            changes.remove_block(&block_key(topic.row.id, partition.name.partition, header.first_position));
+            changes.remove_block(&block_key(
+                topic.row.id,
+                partition.name.partition,
+                header.first_position,
+            ));
         }
         if left.start > row.start {
             changes.put_partition(topic.row.id, partition.name.partition, &left);
@@ -152,7 +174,7 @@ impl Writer {
         if let Some(appended_ms) = oldest {
             partition.set_oldest_appended_ms(appended_ms);
         }
-        Ok(())
+        Ok(oldest.is_none() && left.start > row.start)
     }
 
     /// Removes some blocks of a deleted topic; the last step forgets the topic.

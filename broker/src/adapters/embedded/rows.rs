@@ -70,7 +70,10 @@ fn partition_part(topic: Uuid, partition: u32) -> [u8; 20] {
 
 /// The first position of a block, from its key.
 pub(super) fn block_position(key: &[u8]) -> Result<u64, RowError> {
-    let position = key.get(20..).and_then(|part| part.try_into().ok()).ok_or(RowError("block"))?;
+    let position = key
+        .get(20..)
+        .and_then(|part| part.try_into().ok())
+        .ok_or(RowError("block"))?;
     Ok(u64::from_be_bytes(position))
 }
 
@@ -92,17 +95,27 @@ pub(super) fn deleted_key(topic: Uuid) -> Vec<u8> {
 }
 
 pub(super) fn deleted_topic(key: &[u8]) -> Result<Uuid, RowError> {
-    key.get(1..).and_then(|id| Uuid::from_slice(id).ok()).ok_or(RowError("deleted topic"))
+    key.get(1..)
+        .and_then(|id| Uuid::from_slice(id).ok())
+        .ok_or(RowError("deleted topic"))
 }
 
 pub(super) fn position_key(group: &GroupName, topic: Uuid, partition: u32) -> Vec<u8> {
-    [&[POSITION_PREFIX][..], group.as_str().as_bytes(), &[0], &partition_part(topic, partition)].concat()
+    [
+        &[POSITION_PREFIX][..],
+        group.as_str().as_bytes(),
+        &[0],
+        &partition_part(topic, partition),
+    ]
+    .concat()
 }
 
 pub(super) fn position_of(key: &[u8]) -> Result<(GroupName, Uuid, u32), RowError> {
     let fault = || RowError("group position");
     let (rest, part) = key.split_last_chunk::<20>().ok_or_else(fault)?;
-    let name = rest.strip_prefix(&[POSITION_PREFIX]).and_then(|rest| rest.strip_suffix(&[0]));
+    let name = rest
+        .strip_prefix(&[POSITION_PREFIX])
+        .and_then(|rest| rest.strip_suffix(&[0]));
     let name = name.and_then(|name| std::str::from_utf8(name).ok()).ok_or_else(fault)?;
     let group = GroupName::new(name).map_err(|_| fault())?;
     let topic = Uuid::from_slice(&part[..16]).map_err(|_| fault())?;
@@ -139,7 +152,11 @@ impl PartitionRow {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, RowError> {
         let bytes: &[u8; 24] = bytes.try_into().map_err(|_| RowError("partition"))?;
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|index| bytes[at + index]));
-        Ok(Self { start: number(0), end: number(8), bytes: number(16) })
+        Ok(Self {
+            start: number(0),
+            end: number(8),
+            bytes: number(16),
+        })
     }
 }
 
@@ -151,7 +168,10 @@ impl PositionRow {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, RowError> {
         let (next, metadata) = bytes.split_first_chunk::<8>().ok_or(RowError("group position"))?;
         let metadata = std::str::from_utf8(metadata).map_err(|_| RowError("group position"))?;
-        Ok(Self { next: u64::from_be_bytes(*next), metadata: metadata.to_owned() })
+        Ok(Self {
+            next: u64::from_be_bytes(*next),
+            metadata: metadata.to_owned(),
+        })
     }
 }
 
@@ -166,11 +186,23 @@ mod tests {
     #[test]
     fn rows_and_keys_read_as_they_were_written() {
         let id = Uuid::new_v4();
-        let topic = TopicRow { id, partitions: 7, retention_ms: Some(5), retention_bytes: None };
+        let topic = TopicRow {
+            id,
+            partitions: 7,
+            retention_ms: Some(5),
+            retention_bytes: None,
+        };
         assert_eq!(TopicRow::decode(&topic.encode()), Ok(topic));
-        let partition = PartitionRow { start: 1, end: 9, bytes: 300 };
+        let partition = PartitionRow {
+            start: 1,
+            end: 9,
+            bytes: 300,
+        };
         assert_eq!(PartitionRow::decode(&partition.encode()), Ok(partition));
-        let position = PositionRow { next: 4, metadata: "ZQ==".into() };
+        let position = PositionRow {
+            next: 4,
+            metadata: "ZQ==".into(),
+        };
         assert_eq!(PositionRow::decode(&position.encode()), Ok(position));
         let group = GroupName::new("g-1").unwrap();
         assert_eq!(position_of(&position_key(&group, id, 3)), Ok((group, id, 3)));

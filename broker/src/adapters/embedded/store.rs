@@ -14,17 +14,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch,
+    PersistMode,
 };
 use uuid::Uuid;
 
 use super::block::{self, BlockError};
+use super::config::EmbeddedConfig;
 use super::rows::{self, PartitionRow, PositionRow, RowError, TopicRow};
 use crate::name::{GroupName, TopicName};
 
-/// How long, and in which steps, a rewrite of the journal is waited for.
+/// How long, and in which steps, the store's own threads are waited for.
 const REWRITE_LIMIT: Duration = Duration::from_secs(5);
-const REWRITE_PAUSE: Duration = Duration::from_millis(5);
+const BACKGROUND_LIMIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(2);
+/// One commit seals one memtable at most, and fjall halts at 4.
+const MAX_SEALED: usize = 3;
+/// fjall halts at 30.
+const MAX_UNSORTED_RUNS: usize = 28;
 
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +50,10 @@ pub(super) enum StoreError {
 
 impl StoreError {
     fn damaged(fault: impl Into<String>) -> Self {
-        StoreError::Damaged { fault: fault.into(), source: None }
+        StoreError::Damaged {
+            fault: fault.into(),
+            source: None,
+        }
     }
 
     pub(super) fn is_damage(&self) -> bool {
@@ -61,13 +71,17 @@ impl From<fjall::Error> for StoreError {
         match (&error, io) {
             (_, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => StoreError::Full(error),
             // A file that ends too early or is not what its name says was changed behind our back.
-            (_, Some(ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)) => {
-                StoreError::Damaged { fault: error.to_string(), source: Some(error) }
-            }
+            (_, Some(ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)) => StoreError::Damaged {
+                fault: error.to_string(),
+                source: Some(error),
+            },
             (fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted, _) | (_, Some(_)) => {
                 StoreError::Failed(error)
             }
-            _ => StoreError::Damaged { fault: error.to_string(), source: Some(error) },
+            _ => StoreError::Damaged {
+                fault: error.to_string(),
+                source: Some(error),
+            },
         }
     }
 }
@@ -103,9 +117,9 @@ pub(super) struct Changes<'a> {
 
 impl Store {
     /// Opens the store in a folder, or makes it.
-    pub(super) fn open(directory: &Path, block_cache_bytes: usize) -> Result<Self, StoreError> {
+    pub(super) fn open(directory: &Path, config: &EmbeddedConfig) -> Result<Self, StoreError> {
         let database = Database::builder(directory)
-            .cache_size(block_cache_bytes as u64)
+            .cache_size(config.block_cache_bytes as u64)
             .journal_compression(CompressionType::None)
             .manual_journal_persist(true)
             .worker_threads(1)
@@ -114,6 +128,7 @@ impl Store {
         let blocks = database.keyspace("blocks", || {
             let separation = KvSeparationOptions::default().compression(CompressionType::None);
             KeyspaceCreateOptions::default()
+                .max_memtable_size(config.segment_bytes as u64)
                 .data_block_compression_policy(CompressionPolicy::disabled())
                 .with_kv_separation(Some(separation))
         })?;
@@ -125,13 +140,42 @@ impl Store {
 
     /// Changes to be gathered and committed.
     pub(super) fn changes(&self) -> Changes<'_> {
-        Changes { store: self, batch: self.database.batch() }
+        Changes {
+            store: self,
+            batch: self.database.batch(),
+        }
     }
 
-    /// Writes the changes under a sequence and fsyncs them.
-    pub(super) fn commit(&self, mut batch: CommittableBatch, sequence: u64) -> Result<(), StoreError> {
+    /// Writes the changes under a sequence and fsyncs them. `pause` lets time pass
+    /// while the store's own threads are behind.
+    pub(super) fn commit(
+        &self,
+        mut batch: CommittableBatch,
+        sequence: u64,
+        pause: impl Fn(Duration),
+    ) -> Result<(), StoreError> {
+        self.wait_for_background_work(pause)?;
         batch.0.insert(&self.meta, rows::SEQUENCE_KEY, sequence.to_be_bytes());
         batch.0.durability(Some(PersistMode::SyncData)).commit()?;
+        Ok(())
+    }
+
+    /// fjall halts a commit for as long as its own threads are far behind, which is
+    /// for ever once they have failed. Waiting is left to us, who see that.
+    fn wait_for_background_work(&self, pause: impl Fn(Duration)) -> Result<(), StoreError> {
+        let is_behind = |keyspace: &Keyspace| {
+            keyspace.sealed_memtable_count() >= MAX_SEALED || keyspace.tree.l0_run_count() >= MAX_UNSORTED_RUNS
+        };
+        let mut waited = Duration::ZERO;
+        while is_behind(&self.blocks) || is_behind(&self.meta) {
+            // Fails when a thread of the store has failed.
+            self.database.persist(PersistMode::Buffer)?;
+            if waited >= BACKGROUND_LIMIT {
+                return Err(StoreError::Failed(fjall::Error::Poisoned));
+            }
+            pause(PAUSE);
+            waited += PAUSE;
+        }
         Ok(())
     }
 
@@ -144,10 +188,10 @@ impl Store {
             let mut waited = Duration::ZERO;
             while keyspace.sealed_memtable_count() > 0 {
                 // The flush is the store's own thread's; should it fail, the count stays.
-                if waited >= REWRITE_LIMIT || !rest(REWRITE_PAUSE) {
+                if waited >= REWRITE_LIMIT || !rest(PAUSE) {
                     return Err(StoreError::Failed(fjall::Error::Poisoned));
                 }
-                waited += REWRITE_PAUSE;
+                waited += PAUSE;
             }
         }
         self.database.persist(PersistMode::SyncAll)?;
@@ -183,7 +227,9 @@ impl Store {
         for item in self.meta.prefix([rows::POSITION_PREFIX]) {
             let (key, value) = item.into_inner()?;
             let (group, topic, partition) = rows::position_of(&key)?;
-            catalog.positions.push((group, topic, partition, PositionRow::decode(&value)?));
+            catalog
+                .positions
+                .push((group, topic, partition, PositionRow::decode(&value)?));
         }
         for item in self.meta.prefix([rows::DELETED_PREFIX]) {
             catalog.deleted.push(rows::deleted_topic(&item.key()?)?);
@@ -206,7 +252,10 @@ impl Store {
         if end == row.end {
             Ok(row)
         } else {
-            let fault = format!("partition {name}/{partition} should end at {} and ends at {end}", row.end);
+            let fault = format!(
+                "partition {name}/{partition} should end at {} and ends at {end}",
+                row.end
+            );
             Err(StoreError::damaged(fault))
         }
     }
@@ -281,7 +330,11 @@ pub(super) struct CommittableBatch(OwnedWriteBatch);
 
 impl Changes<'_> {
     pub(super) fn put_block(&mut self, topic: Uuid, partition: u32, first_position: u64, block: Bytes) {
-        self.batch.insert(&self.store.blocks, rows::block_key(topic, partition, first_position), block);
+        self.batch.insert(
+            &self.store.blocks,
+            rows::block_key(topic, partition, first_position),
+            block,
+        );
     }
 
     pub(super) fn remove_block(&mut self, key: &[u8]) {
@@ -289,7 +342,8 @@ impl Changes<'_> {
     }
 
     pub(super) fn put_partition(&mut self, topic: Uuid, partition: u32, row: &PartitionRow) {
-        self.batch.insert(&self.store.meta, rows::partition_key(topic, partition), row.encode());
+        self.batch
+            .insert(&self.store.meta, rows::partition_key(topic, partition), row.encode());
     }
 
     pub(super) fn put_topic(&mut self, name: &TopicName, row: &TopicRow) {
@@ -300,7 +354,8 @@ impl Changes<'_> {
     pub(super) fn remove_topic(&mut self, name: &TopicName, topic: Uuid, partitions: u32) {
         self.batch.remove(&self.store.meta, rows::topic_key(name));
         for partition in 0..partitions {
-            self.batch.remove(&self.store.meta, rows::partition_key(topic, partition));
+            self.batch
+                .remove(&self.store.meta, rows::partition_key(topic, partition));
         }
         self.batch.insert(&self.store.meta, rows::deleted_key(topic), []);
     }
@@ -310,15 +365,21 @@ impl Changes<'_> {
     }
 
     pub(super) fn put_position(&mut self, group: &GroupName, topic: Uuid, partition: u32, row: &PositionRow) {
-        self.batch.insert(&self.store.meta, rows::position_key(group, topic, partition), row.encode());
+        self.batch.insert(
+            &self.store.meta,
+            rows::position_key(group, topic, partition),
+            row.encode(),
+        );
     }
 
     pub(super) fn remove_position(&mut self, group: &GroupName, topic: Uuid, partition: u32) {
-        self.batch.remove(&self.store.meta, rows::position_key(group, topic, partition));
+        self.batch
+            .remove(&self.store.meta, rows::position_key(group, topic, partition));
     }
 
     pub(super) fn put_epoch(&mut self, epoch: u64) {
-        self.batch.insert(&self.store.meta, rows::EPOCH_KEY, epoch.to_be_bytes());
+        self.batch
+            .insert(&self.store.meta, rows::EPOCH_KEY, epoch.to_be_bytes());
     }
 
     pub(super) fn finish(self) -> CommittableBatch {

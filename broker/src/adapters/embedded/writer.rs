@@ -72,6 +72,7 @@ impl Writer {
 
     /// Writes until the queue ends, then gives the store and the folder up.
     pub(super) fn run(mut self, ended: oneshot::Sender<()>) {
+        let _end = End(Arc::clone(&self.core));
         loop {
             let deadline = self.next_retention.min(self.next_watermark);
             let deadline = self.reopen_at.map_or(deadline, |at| at.min(deadline));
@@ -167,7 +168,7 @@ impl Writer {
     /// One commit under the next sequence.
     pub(super) fn commit(&mut self, store: &Store, batch: CommittableBatch) -> Result<(), StoreError> {
         self.sequence += 1;
-        store.commit(batch, self.sequence)?;
+        store.commit(batch, self.sequence, |span| self.core.queue.pause(span))?;
         if let Err(error) = self.directory.set_watermark(self.sequence) {
             // Behind is safe: it only tells less of what might be lost later.
             tracing::warn!(%error, "the watermark could not be written");
@@ -199,6 +200,19 @@ impl Writer {
                 topic.wake();
             }
         }
+    }
+}
+
+/// However the writer ends, nobody waits for it any more.
+struct End(Arc<Core>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the embedded broker's writer panicked; the broker is closed");
+        }
+        self.0.begin_close();
+        self.0.queue.abandon();
     }
 }
 
@@ -234,7 +248,12 @@ impl Round {
             let outcome = |outcome: AppendOutcome| {
                 outcome.and_then(|_| {
                     let message = message.clone();
-                    Err(AppendError { kind, stored, message, source: None })
+                    Err(AppendError {
+                        kind,
+                        stored,
+                        message,
+                        source: None,
+                    })
                 })
             };
             append.sender.resolve(outcomes.into_iter().map(outcome).collect());
@@ -260,7 +279,11 @@ impl Round {
 /// The refusal while the store is being mended.
 pub(super) fn unavailable(core: &Core) -> AppendError {
     use crate::seam::BrokerState;
-    let kind = if core.is_full() { AppendErrorKind::StorageFull } else { AppendErrorKind::BrokerUnavailable };
+    let kind = if core.is_full() {
+        AppendErrorKind::StorageFull
+    } else {
+        AppendErrorKind::BrokerUnavailable
+    };
     match core.state() {
         BrokerState::Unavailable { reason, .. } => AppendError::refused(kind, reason),
         BrokerState::Available => AppendError::refused(kind, "the store is about to be opened again; try again"),
@@ -287,7 +310,14 @@ struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     fn new(builders: &'a mut Vec<BlockBuilder>, block_bytes: usize, appended_ms: i64) -> Self {
-        Self { builders, block_bytes, appended_ms, touched: Vec::new(), by_slot: HashMap::new(), last: None }
+        Self {
+            builders,
+            block_bytes,
+            appended_ms,
+            touched: Vec::new(),
+            by_slot: HashMap::new(),
+            last: None,
+        }
     }
 
     fn append(&mut self, append: &AppendWork, changes: &mut Changes<'_>) -> Vec<AppendOutcome> {
@@ -303,7 +333,10 @@ impl<'a> Encoder<'a> {
             if builder.size_bytes() >= self.block_bytes {
                 self.cut(index, changes);
             }
-            Ok(Position { partition: partition.name.partition, position })
+            Ok(Position {
+                partition: partition.name.partition,
+                position,
+            })
         };
         append.records.iter().map(place).collect()
     }
@@ -320,7 +353,11 @@ impl<'a> Encoder<'a> {
                 self.builders.push(BlockBuilder::default());
             }
             self.builders[index].start(partition.row().end);
-            self.touched.push(Touched { partition: Arc::clone(partition), builder: index, blocks: Vec::new() });
+            self.touched.push(Touched {
+                partition: Arc::clone(partition),
+                builder: index,
+                blocks: Vec::new(),
+            });
         }
         self.last = Some((partition.slot, index));
         index
@@ -334,7 +371,11 @@ impl<'a> Encoder<'a> {
         let bytes: Bytes = builder.finish(self.appended_ms);
         let name = &touched.partition.name;
         changes.put_block(touched.partition.topic, name.partition, first_position, bytes.clone());
-        touched.blocks.push(TailBlock { first_position, end_position, bytes });
+        touched.blocks.push(TailBlock {
+            first_position,
+            end_position,
+            bytes,
+        });
         builder.start(end_position);
     }
 
@@ -347,7 +388,11 @@ impl<'a> Encoder<'a> {
             let row = partition.row();
             let end = blocks.last().map_or(row.end, |block| block.end_position);
             let bytes = row.bytes + blocks.iter().map(|block| block.bytes.len() as u64).sum::<u64>();
-            let row = PartitionRow { start: row.start, end, bytes };
+            let row = PartitionRow {
+                start: row.start,
+                end,
+                bytes,
+            };
             changes.put_partition(partition.topic, partition.name.partition, &row);
         }
         self.touched
