@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use meridian_event::EventData;
 use meridian_worker_sdk::{Delivery, Pending, Publisher, Settlement, Worker};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -82,7 +81,7 @@ async fn one_run(settings: &Settings, broker: &BrokerChoice, rate: f64) -> Resul
     let total = (rate * (settings.warm_up + settings.measured).as_secs_f64()) as u64;
     let arrivals = Arc::new(Arrivals::new(total)?);
     let (stop, stopped) = oneshot::channel::<()>();
-    let worker = Worker::builder([gateway.address()], "bench", [topic.as_str()]).concurrency(WORKER_CONCURRENCY);
+    let worker = Worker::builder([gateway.address()], topic.clone(), [topic.as_str()]).concurrency(WORKER_CONCURRENCY);
     let seen = arrivals.clone();
     let handler = move |delivery: Delivery| {
         seen.see(&delivery);
@@ -191,10 +190,10 @@ impl Arrivals {
 
     fn see(&self, delivery: &Delivery) {
         let now = latency::nanoseconds(self.origin.elapsed());
-        let EventData::Binary(data) = delivery.event().data() else {
+        let Some(data) = delivery.event().data_bytes() else {
             return;
         };
-        let Some((number, due)) = read_data(data) else { return };
+        let Some((number, due)) = read_data(&data) else { return };
         let mut seen = self.lock();
         let Some(was_seen) = seen.numbers.get_mut(number as usize) else {
             return;
@@ -216,11 +215,11 @@ impl Arrivals {
         if arrived {
             return Ok(());
         }
-        let count = *self.count.borrow();
-        Err(Failure::new(
-            "waiting for the worker",
-            format!("{count} of {least} events arrived in time"),
-        ))
+        let (count, seen) = (*self.count.borrow(), self.lock());
+        let first = seen.numbers.iter().position(|was_seen| !was_seen);
+        let last = seen.numbers.iter().rposition(|was_seen| !was_seen);
+        let cause = format!("{count} of {least} events arrived in time; numbers {first:?} to {last:?} are missing");
+        Err(Failure::new("waiting for the worker", cause))
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
