@@ -25,7 +25,13 @@ pub struct TopicSpec {
 impl TopicSpec {
     /// A topic of so many partitions with the broker's defaults.
     pub fn new(name: TopicName, partitions: u32) -> Self {
-        Self { name, partitions, replication_factor: None, retention: None, retention_bytes: None }
+        Self {
+            name,
+            partitions,
+            replication_factor: None,
+            retention: None,
+            retention_bytes: None,
+        }
     }
 }
 

@@ -123,12 +123,22 @@ pub struct AppendError {
 impl AppendError {
     /// A refusal: surely not stored.
     pub fn refused(kind: AppendErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, stored: Stored::No, message: message.into(), source: None }
+        Self {
+            kind,
+            stored: Stored::No,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// An outcome that nobody knows: may be stored.
     pub fn unknown(kind: AppendErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, stored: Stored::Unknown, message: message.into(), source: None }
+        Self {
+            kind,
+            stored: Stored::Unknown,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same error with its source.
@@ -156,7 +166,11 @@ pub struct ReadError {
 impl ReadError {
     /// An error without a source.
     pub fn new(kind: ReadErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same error with its source.
@@ -183,7 +197,11 @@ pub struct AdminError {
 impl AdminError {
     /// An error without a source.
     pub fn new(kind: AdminErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same error with its source.

@@ -56,9 +56,7 @@ impl Frontier {
 
     /// The end of the last settled range, or `next`: nothing is settled from here on.
     pub fn settled_end(&self) -> u64 {
-        self.ranges
-            .last_key_value()
-            .map_or(self.next, |(_, end)| *end)
+        self.ranges.last_key_value().map_or(self.next, |(_, end)| *end)
     }
 
     /// Whether the position is settled.
@@ -217,27 +215,16 @@ mod tests {
 
     fn check(frontier: &Frontier, model: &BTreeSet<u64>) {
         let next = (0..).find(|position| !model.contains(position)).unwrap();
-        assert_eq!(
-            frontier.next(),
-            next,
-            "next is the first position that is not settled"
-        );
+        assert_eq!(frontier.next(), next, "next is the first position that is not settled");
         let beyond: Vec<u64> = model.range(next..).copied().collect();
         assert_eq!(frontier.settled_beyond(), beyond.len() as u64);
         assert_eq!(frontier.ranges().flatten().collect::<Vec<_>>(), beyond);
         for position in 0..100 {
-            assert_eq!(
-                frontier.is_settled(position),
-                model.contains(&position),
-                "{position}"
-            );
+            assert_eq!(frontier.is_settled(position), model.contains(&position), "{position}");
         }
         let mut before = next;
         for range in frontier.ranges() {
-            assert!(
-                range.start > before && range.end > range.start,
-                "{frontier:?}"
-            );
+            assert!(range.start > before && range.end > range.start, "{frontier:?}");
             before = range.end;
         }
         assert_eq!(frontier.settled_end(), before);

@@ -123,12 +123,7 @@ impl Ledger {
     /// Takes note of a record. Positions between the last one observed and this
     /// one hold no records (compaction, transaction markers) and are settled.
     /// The partition's records must be observed in order.
-    pub fn observe(
-        &mut self,
-        partition: &TopicPartition,
-        position: u64,
-        record: Record,
-    ) -> Observed {
+    pub fn observe(&mut self, partition: &TopicPartition, position: u64, record: Record) -> Observed {
         let Some(ledger) = self.partitions.get_mut(partition) else {
             return Observed::NotAssigned;
         };
@@ -260,10 +255,7 @@ impl Ledger {
 
     /// The partitions whose frontier moved since the last confirmed commit.
     pub fn dirty(&self) -> Vec<PendingCommit> {
-        let changed = self
-            .partitions
-            .iter()
-            .filter(|(_, ledger)| ledger.is_dirty());
+        let changed = self.partitions.iter().filter(|(_, ledger)| ledger.is_dirty());
         changed
             .map(|(partition, ledger)| pending_commit(partition, ledger))
             .collect()
@@ -339,16 +331,12 @@ impl Ledger {
 
     /// The position that is read next in a partition.
     pub fn read_position(&self, partition: &TopicPartition) -> Option<u64> {
-        self.partitions
-            .get(partition)
-            .map(PartitionLedger::read_position)
+        self.partitions.get(partition).map(PartitionLedger::read_position)
     }
 
     /// What is settled in a partition.
     pub fn frontier(&self, partition: &TopicPartition) -> Option<&Frontier> {
-        self.partitions
-            .get(partition)
-            .map(PartitionLedger::frontier)
+        self.partitions.get(partition).map(PartitionLedger::frontier)
     }
 }
 

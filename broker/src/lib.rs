@@ -39,14 +39,11 @@ pub mod read;
 pub mod seam;
 
 pub use admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
-pub use append::{
-    Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord,
-};
+pub use append::{Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord};
 pub use config::{BrokerConfig, BrokerKindConfig};
 pub use connect::{ConnectError, ConnectErrorKind, connect};
 pub use error::{
-    AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind,
-    SettleError, Stored,
+    AdminError, AdminErrorKind, AppendError, AppendErrorKind, ReadError, ReadErrorKind, SettleError, Stored,
 };
 pub use frontier::Frontier;
 pub use instrument::instrument;
@@ -54,9 +51,7 @@ pub use ledger::{Ledger, Observed, PendingCommit};
 pub use metrics::BrokerMetrics;
 pub use name::{BrokerName, GroupName, NameError, RegionName, TopicName, TopicPartition};
 pub use read::{
-    Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord,
-    Reader, ReaderOptions, ReaderState, Settler, StartPosition,
+    Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord, Reader, ReaderOptions,
+    ReaderState, Settler, StartPosition,
 };
-pub use seam::{
-    Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability,
-};
+pub use seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};

@@ -117,18 +117,10 @@ fn encode_part(frontier: &Frontier, max_bytes: usize) -> Vec<u8> {
     let by_runs = run_lengths(frontier, max_bytes);
     let max_bits = max_bytes.saturating_sub(1 + 4).saturating_mul(8) as u64;
     let end = frontier.next().saturating_add(max_bits);
-    let last = frontier
-        .ranges()
-        .take_while(|range| range.start < end)
-        .last();
+    let last = frontier.ranges().take_while(|range| range.start < end).last();
     let bits = last.map_or(0, |range| range.end.min(end) - frontier.next());
-    let told =
-        |bytes: &[u8]| decode_body(frontier.next(), bytes).map_or(0, |told| told.settled_beyond());
-    let by_bits = if bits == 0 {
-        Vec::new()
-    } else {
-        bit_set(frontier, bits)
-    };
+    let told = |bytes: &[u8]| decode_body(frontier.next(), bytes).map_or(0, |told| told.settled_beyond());
+    let by_bits = if bits == 0 { Vec::new() } else { bit_set(frontier, bits) };
     if told(&by_runs) >= told(&by_bits) {
         by_runs
     } else {
@@ -166,10 +158,7 @@ fn run_lengths(frontier: &Frontier, max_bytes: usize) -> Vec<u8> {
     let mut at = frontier.next();
     for range in frontier.ranges() {
         let lengths = [range.start - at, range.end - range.start];
-        let more = lengths
-            .iter()
-            .map(|length| 4 * run_count(*length))
-            .sum::<usize>();
+        let more = lengths.iter().map(|length| 4 * run_count(*length)).sum::<usize>();
         if bytes.len().saturating_add(more) > max_bytes {
             break;
         }
@@ -215,13 +204,9 @@ pub fn decode(next: u64, text: &str) -> Result<Frontier, MetadataError> {
         return Ok(Frontier::new(next));
     }
     if text.len() > MAX_DECODED_CHARACTERS {
-        return Err(MetadataError::TooLong {
-            characters: text.len(),
-        });
+        return Err(MetadataError::TooLong { characters: text.len() });
     }
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|_| MetadataError::NotBase64)?;
+    let bytes = STANDARD.decode(text).map_err(|_| MetadataError::NotBase64)?;
     decode_body(next, &bytes)
 }
 
@@ -247,9 +232,7 @@ fn number<const WIDTH: usize>(bytes: [u8; WIDTH]) -> Result<u64, MetadataError> 
     if bytes[0] & 0x80 != 0 {
         return Err(malformed("a length is negative"));
     }
-    Ok(bytes
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 fn decode_bit_set<const WIDTH: usize>(next: u64, body: &[u8]) -> Result<Frontier, MetadataError> {
@@ -257,9 +240,7 @@ fn decode_bit_set<const WIDTH: usize>(next: u64, body: &[u8]) -> Result<Frontier
         .split_first_chunk::<WIDTH>()
         .ok_or(malformed("the count of bits is cut short"))?;
     let count = number(*count)?;
-    let end = next
-        .checked_add(count)
-        .ok_or(malformed("positions overflow"))?;
+    let end = next.checked_add(count).ok_or(malformed("positions overflow"))?;
     let mut frontier = Frontier::new(next);
     for (index, byte) in (0u64..).zip(bits) {
         for bit in (0..8).filter(|bit| byte & (1 << bit) != 0) {
@@ -273,10 +254,7 @@ fn decode_bit_set<const WIDTH: usize>(next: u64, body: &[u8]) -> Result<Frontier
     Ok(frontier)
 }
 
-fn decode_run_lengths<const WIDTH: usize>(
-    next: u64,
-    body: &[u8],
-) -> Result<Frontier, MetadataError> {
+fn decode_run_lengths<const WIDTH: usize>(next: u64, body: &[u8]) -> Result<Frontier, MetadataError> {
     let (runs, rest) = body.as_chunks::<WIDTH>();
     if !rest.is_empty() {
         return Err(malformed("a run length is cut short"));

@@ -42,7 +42,11 @@ fn check_log_name(kind: &'static str, text: &str) -> Result<(), NameError> {
         return Err(refuse(kind, text, "must not be '.' or '..'"));
     }
     if text.starts_with("__") {
-        return Err(refuse(kind, text, "must not start with '__', which brokers keep for themselves"));
+        return Err(refuse(
+            kind,
+            text,
+            "must not start with '__', which brokers keep for themselves",
+        ));
     }
     Ok(())
 }

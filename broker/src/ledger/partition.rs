@@ -178,11 +178,7 @@ impl PartitionLedger {
     fn find(&self, position: u64) -> Option<usize> {
         let first = self.entries.front()?.position;
         let guess = usize::try_from(position.checked_sub(first)?).ok()?;
-        if self
-            .entries
-            .get(guess)
-            .is_some_and(|entry| entry.position == position)
-        {
+        if self.entries.get(guess).is_some_and(|entry| entry.position == position) {
             return Some(guess);
         }
         self.entries
@@ -197,16 +193,11 @@ impl PartitionLedger {
     }
 
     fn sweep(&mut self) {
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.state == State::Settled)
-        {
+        while self.entries.front().is_some_and(|entry| entry.state == State::Settled) {
             self.entries.pop_front();
             self.settled_entries -= 1;
         }
-        if self.entries.len() >= SWEEP_MIN_ENTRIES && self.settled_entries > self.entries.len() / 2
-        {
+        if self.entries.len() >= SWEEP_MIN_ENTRIES && self.settled_entries > self.entries.len() / 2 {
             // Costs as much as the settlements since the last sweep, so it is free on average.
             self.entries.retain(|entry| entry.state != State::Settled);
             self.settled_entries = 0;

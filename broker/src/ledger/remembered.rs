@@ -29,12 +29,7 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    pub(super) fn remember(
-        &mut self,
-        partition: TopicPartition,
-        last: &PendingCommit,
-        committed_next: u64,
-    ) {
+    pub(super) fn remember(&mut self, partition: TopicPartition, last: &PendingCommit, committed_next: u64) {
         self.forget(&partition);
         while self.order.len() >= MAX_PARTITIONS
             && let Some(oldest) = self.order.pop_front()
@@ -52,11 +47,7 @@ impl Remembered {
 
     /// What is known, once; nothing if the group stands before what this reader
     /// committed: then somebody moved it back in order to replay.
-    pub(super) fn recall(
-        &mut self,
-        partition: &TopicPartition,
-        group_position: u64,
-    ) -> Option<Frontier> {
+    pub(super) fn recall(&mut self, partition: &TopicPartition, group_position: u64) -> Option<Frontier> {
         let known = self.known.remove(partition)?;
         self.order.retain(|other| other != partition);
         (group_position >= known.committed_next).then_some(known.frontier)

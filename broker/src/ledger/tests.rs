@@ -56,11 +56,7 @@ fn released_records_come_again_in_order_with_their_count() {
         Err(SettleError::NotClaimed),
         "its claim is over"
     );
-    assert_eq!(
-        ledger.unsettled_records(),
-        5,
-        "released records count as unsettled"
-    );
+    assert_eq!(ledger.unsettled_records(), 5, "released records count as unsettled");
 
     let taken = ledger.take_released(2);
     assert_eq!(positions(&taken), [0, 2]);
@@ -90,10 +86,7 @@ fn a_claim_of_an_earlier_assignment_is_stale_and_changes_nothing() {
     ledger.settle(&new).unwrap();
     ledger.revoke(&zero);
     assert_eq!(ledger.settle(&new), Err(SettleError::Stale));
-    assert!(matches!(
-        ledger.observe(&zero, 1, record(1)),
-        Observed::NotAssigned
-    ));
+    assert!(matches!(ledger.observe(&zero, 1, record(1)), Observed::NotAssigned));
     assert_eq!(ledger.unsettled_bytes(), 0);
 }
 
@@ -112,15 +105,9 @@ fn what_was_settled_before_a_lost_session_does_not_come_again() {
 
     // The broker never heard of it, and still says 0.
     ledger.assign(zero.clone(), Frontier::new(0));
-    assert!(matches!(
-        ledger.observe(&zero, 0, record(1)),
-        Observed::AlreadySettled
-    ));
+    assert!(matches!(ledger.observe(&zero, 0, record(1)), Observed::AlreadySettled));
     claimed(&mut ledger, &zero, 1);
-    assert!(matches!(
-        ledger.observe(&zero, 2, record(1)),
-        Observed::AlreadySettled
-    ));
+    assert!(matches!(ledger.observe(&zero, 2, record(1)), Observed::AlreadySettled));
     claimed(&mut ledger, &zero, 3);
     assert_eq!(ledger.dirty().len(), 1, "the broker has yet to hear of it");
 }
@@ -170,17 +157,11 @@ fn a_skip_ends_the_claims_below_it() {
     ledger.release(&claims[0]).unwrap();
     ledger.release(&claims[3]).unwrap();
     ledger.skip_to(&zero, 3);
-    assert_eq!(
-        (ledger.unsettled_records(), ledger.unsettled_bytes()),
-        (1, 10)
-    );
+    assert_eq!((ledger.unsettled_records(), ledger.unsettled_bytes()), (1, 10));
     assert_eq!(ledger.settle(&claims[2]), Err(SettleError::NotClaimed));
     assert_eq!(positions(&ledger.take_released(9)), [3]);
     ledger.skip_to(&zero, 100);
-    assert_eq!(
-        (ledger.unsettled_records(), ledger.unsettled_bytes()),
-        (0, 0)
-    );
+    assert_eq!((ledger.unsettled_records(), ledger.unsettled_bytes()), (0, 0));
     assert_eq!(ledger.read_position(&zero), Some(100));
 }
 
@@ -236,17 +217,9 @@ fn no_more_partitions_are_remembered_than_the_limit() {
     }
     assert_eq!(ledger.remembered.len(), remembered::MAX_PARTITIONS);
     ledger.assign(partition(0), Frontier::new(0));
-    assert_eq!(
-        ledger.read_position(&partition(0)),
-        Some(0),
-        "the oldest is forgotten"
-    );
+    assert_eq!(ledger.read_position(&partition(0)), Some(0), "the oldest is forgotten");
     ledger.assign(partition(2_999), Frontier::new(0));
-    assert_eq!(
-        ledger.read_position(&partition(2_999)),
-        Some(1),
-        "the newest is not"
-    );
+    assert_eq!(ledger.read_position(&partition(2_999)), Some(1), "the newest is not");
 }
 
 const PARTITIONS: u32 = 3;
@@ -309,18 +282,11 @@ impl Model {
             "R3: a claim of the assignment that holds"
         );
         assert!(
-            !self
-                .settled
-                .entry(number)
-                .or_default()
-                .contains(&record.claim.position),
+            !self.settled.entry(number).or_default().contains(&record.claim.position),
             "settled work came again: {record:?}"
         );
         assert!(
-            self.out
-                .entry(number)
-                .or_default()
-                .insert(record.claim.position),
+            self.out.entry(number).or_default().insert(record.claim.position),
             "R2: handed out twice: {record:?}"
         );
         self.claims.push(record.claim.clone());
@@ -333,12 +299,7 @@ impl Model {
     }
 
     fn check(&self, ledger: &Ledger) {
-        let unsettled: usize = self
-            .out
-            .values()
-            .chain(self.released.values())
-            .map(BTreeSet::len)
-            .sum();
+        let unsettled: usize = self.out.values().chain(self.released.values()).map(BTreeSet::len).sum();
         assert_eq!(ledger.unsettled_records(), unsettled, "R5");
         assert_eq!(ledger.unsettled_bytes(), unsettled * 10, "R5");
         assert_eq!(
@@ -376,13 +337,7 @@ fn run(steps: Vec<Step>) {
                 model.end(number);
                 let committed = model.committed.get(&number).cloned().unwrap_or_default();
                 let generation = ledger.assign(partition(number), committed);
-                assert!(
-                    model
-                        .claims
-                        .iter()
-                        .all(|claim| claim.generation < generation),
-                    "R3"
-                );
+                assert!(model.claims.iter().all(|claim| claim.generation < generation), "R3");
                 model.generation.insert(number, generation);
                 model
                     .next_to_read
@@ -402,11 +357,7 @@ fn run(steps: Vec<Step>) {
                     assert_eq!(result, Err(SettleError::Stale), "R3");
                 } else if model.out.entry(number).or_default().remove(&claim.position) {
                     assert_eq!(result, Ok(()));
-                    model
-                        .settled
-                        .entry(number)
-                        .or_default()
-                        .insert(claim.position);
+                    model.settled.entry(number).or_default().insert(claim.position);
                 } else {
                     assert_eq!(result, Err(SettleError::NotClaimed));
                 }
@@ -419,26 +370,15 @@ fn run(steps: Vec<Step>) {
                     assert_eq!(result, Err(SettleError::Stale), "R3");
                 } else if model.out.entry(number).or_default().remove(&claim.position) {
                     assert_eq!(result, Ok(()));
-                    model
-                        .released
-                        .entry(number)
-                        .or_default()
-                        .insert(claim.position);
+                    model.released.entry(number).or_default().insert(claim.position);
                 } else {
                     assert_eq!(result, Err(SettleError::NotClaimed));
                 }
             }
             Step::TakeReleased(max) => {
                 for record in ledger.take_released(max) {
-                    let released = model
-                        .released
-                        .entry(record.claim.partition.partition)
-                        .or_default();
-                    assert_eq!(
-                        released.pop_first(),
-                        Some(record.claim.position),
-                        "in order"
-                    );
+                    let released = model.released.entry(record.claim.partition.partition).or_default();
+                    assert_eq!(released.pop_first(), Some(record.claim.position), "in order");
                     model.hand_out(&record);
                 }
             }
@@ -461,9 +401,7 @@ fn read(ledger: &mut Ledger, model: &mut Model, number: u32, count: usize) {
     let Some(next) = model.next_to_read.get(&number).copied() else {
         return;
     };
-    let records = (next..LOG_END)
-        .filter(|position| !is_hole(*position))
-        .take(count);
+    let records = (next..LOG_END).filter(|position| !is_hole(*position)).take(count);
     for position in records.collect::<Vec<_>>() {
         let observed = ledger.observe(&partition(number), position, record(10));
         if !model.generation.contains_key(&number) {

@@ -41,10 +41,7 @@ fn a_few_positions_are_a_bit_set() {
     assert!(encoded.complete);
     // Java's BitSet leaves zero bytes at the end out, or keeps them; both are read.
     assert_eq!(decode(10, &encoded.text), Ok(frontier.clone()));
-    assert_eq!(
-        decode(10, &text(&[b'o', 0, 0, 0, 5, 0b0001_1010, 0, 0])),
-        Ok(frontier)
-    );
+    assert_eq!(decode(10, &text(&[b'o', 0, 0, 0, 5, 0b0001_1010, 0, 0])), Ok(frontier));
 }
 
 #[test]
@@ -58,50 +55,29 @@ fn long_stretches_are_run_lengths() {
 #[test]
 fn the_older_forms_are_read() {
     let expected = frontier(10, &[11..12, 13..15]);
-    assert_eq!(
-        decode(10, &text(&[b'l', 0, 5, 0b0001_1010])),
-        Ok(expected.clone())
-    );
-    assert_eq!(
-        decode(10, &text(&[b'n', 0, 1, 0, 1, 0, 1, 0, 2])),
-        Ok(expected)
-    );
+    assert_eq!(decode(10, &text(&[b'l', 0, 5, 0b0001_1010])), Ok(expected.clone()));
+    assert_eq!(decode(10, &text(&[b'n', 0, 1, 0, 1, 0, 1, 0, 2])), Ok(expected));
 }
 
 #[test]
 fn a_first_run_of_no_length_moves_the_frontier() {
     let expected = Frontier::new(14);
-    assert_eq!(
-        decode(10, &text(&[b'e', 0, 0, 0, 0, 0, 0, 0, 4])),
-        Ok(expected)
-    );
+    assert_eq!(decode(10, &text(&[b'e', 0, 0, 0, 0, 0, 0, 0, 4])), Ok(expected));
 }
 
 #[test]
 fn other_formats_and_damage_are_told_apart() {
     let cases = [
-        (
-            text(b"s\x28\xb5\x2f\xfd"),
-            MetadataError::UnknownMagic { magic: b's' },
-        ),
+        (text(b"s\x28\xb5\x2f\xfd"), MetadataError::UnknownMagic { magic: b's' }),
         (text(&[2, 0, 0]), MetadataError::UnknownMagic { magic: 2 }),
         ("not base64!".to_owned(), MetadataError::NotBase64),
-        (
-            text(&[b'o', 0, 0]),
-            malformed("the count of bits is cut short"),
-        ),
+        (text(&[b'o', 0, 0]), malformed("the count of bits is cut short")),
         (
             text(&[b'o', 0, 0, 0, 1, 2]),
             malformed("a bit is set beyond the count of bits"),
         ),
-        (
-            text(&[b'e', 0, 0, 0, 1, 0]),
-            malformed("a run length is cut short"),
-        ),
-        (
-            text(&[b'e', 0xff, 0, 0, 1]),
-            malformed("a length is negative"),
-        ),
+        (text(&[b'e', 0, 0, 0, 1, 0]), malformed("a run length is cut short")),
+        (text(&[b'e', 0xff, 0, 0, 1]), malformed("a length is negative")),
         (
             "A".repeat(MAX_DECODED_CHARACTERS + 4),
             MetadataError::TooLong { characters: 65_540 },
@@ -111,10 +87,7 @@ fn other_formats_and_damage_are_told_apart() {
         assert_eq!(decode(0, &text), Err(expected));
     }
     let far = text(&[b'e', 0, 0, 0, 9]);
-    assert_eq!(
-        decode(u64::MAX - 1, &far),
-        Err(malformed("positions overflow"))
-    );
+    assert_eq!(decode(u64::MAX - 1, &far), Err(malformed("positions overflow")));
 }
 
 #[test]
@@ -156,19 +129,15 @@ fn the_fill_ratio_tells_how_much_of_the_limit_is_used() {
 
 fn any_frontier() -> impl Strategy<Value = Frontier> {
     let run = prop_oneof![4 => 1..4u64, 2 => 1..300u64, 1 => 1..6_000_000_000u64];
-    (
-        0..1_000_000u64,
-        prop::collection::vec((run.clone(), run), 0..400),
-    )
-        .prop_map(|(next, runs)| {
-            let mut frontier = Frontier::new(next);
-            let mut at = next;
-            for (unsettled, settled) in runs {
-                frontier.settle_range(at + unsettled..at + unsettled + settled);
-                at += unsettled + settled;
-            }
-            frontier
-        })
+    (0..1_000_000u64, prop::collection::vec((run.clone(), run), 0..400)).prop_map(|(next, runs)| {
+        let mut frontier = Frontier::new(next);
+        let mut at = next;
+        for (unsettled, settled) in runs {
+            frontier.settle_range(at + unsettled..at + unsettled + settled);
+            at += unsettled + settled;
+        }
+        frontier
+    })
 }
 
 proptest! {

@@ -326,7 +326,9 @@ impl Requests {
     }
 
     fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, AdminError> {
-        let committed = self.committed(name).map_err(|error| admin_error(format!("group {name} was not described"), error))?;
+        let committed = self
+            .committed(name)
+            .map_err(|error| admin_error(format!("group {name} was not described"), error))?;
         if committed.is_empty() && !self.list_groups()?.contains(name) {
             let message = format!("group {name} is not there");
             return Err(AdminError::new(AdminErrorKind::GroupNotFound, message));
