@@ -108,9 +108,10 @@ async fn one_run(settings: &Settings, broker: &BrokerChoice, rate: f64) -> Resul
     gateway.stop().await?;
     delete_topic(broker, &topic).await?;
     let cpu_microseconds_per_event = cpu.as_secs_f64() * 1e6 / total as f64;
+    let seen = arrivals.lock();
     Ok(Outcome {
-        latencies: arrivals.lock().latencies.clone(),
-        duplicates: arrivals.lock().duplicates,
+        latencies: seen.latencies.clone(),
+        duplicates: seen.duplicates,
         cpu_microseconds_per_event,
     })
 }
