@@ -1,5 +1,6 @@
 //! Runs what was asked for and prints the machine's facts and the table.
 
+use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -28,14 +29,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::NullServer { port } = arguments.command {
         return null_server::serve(port).await;
     }
-    let before = MachineTicks::now()?;
-    sleep(LOOK_AROUND).await;
-    let busy = MachineTicks::now()?.busy_share_since(before);
     let suite = Suite::new(arguments.shared)?;
     let rows = suite.rows(arguments.command).await?;
+    let busy = suite.busiest.get();
     let quiet = if busy <= QUIET_SHARE { "quiet" } else { "NOT QUIET" };
     let facts = format!(
-        "Machine: {}; {:.0} % of it busy before the first run ({quiet}).\n{} runs of {} s after {} s of warming up.",
+        "Machine: {}; at most {:.0} % of it busy before each benchmark ({quiet}).\n{} runs of {} s after {} s of warming up.",
         machine_facts(),
         busy * 100.0,
         suite.settings.runs,
@@ -52,6 +51,8 @@ struct Suite {
     end_to_end_rate: f64,
     idle_watch: Duration,
     progress: Progress,
+    /// The greatest share of all cores that was busy before a benchmark began.
+    busiest: Cell<f64>,
 }
 
 impl Suite {
@@ -83,6 +84,7 @@ impl Suite {
             end_to_end_rate: shared.end_to_end_rate.into(),
             idle_watch: Duration::from_secs(shared.idle_seconds),
             progress: Progress,
+            busiest: Cell::new(0.0),
         })
     }
 
@@ -151,23 +153,37 @@ impl Suite {
         }
     }
 
+    /// Sees whether somebody else is at work on this machine.
+    async fn look_around(&self) -> Result<(), Failure> {
+        let before = MachineTicks::now()?;
+        sleep(LOOK_AROUND).await;
+        let busy = MachineTicks::now()?.busy_share_since(before);
+        self.busiest.set(self.busiest.get().max(busy));
+        Ok(())
+    }
+
     async fn stream(&self, broker: &BrokerChoice) -> Result<StreamFigures, Failure> {
+        self.look_around().await?;
         stream::run(&self.settings, broker, self.stream_shape, &self.progress).await
     }
 
     async fn unary(&self) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
         unary::run(&self.settings, self.unary_shape, &self.progress).await
     }
 
     async fn latency(&self, broker: &BrokerChoice, rate: f64) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
         publish_latency::run(&self.settings, broker, self.stream_shape, rate, &self.progress).await
     }
 
     async fn end_to_end(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
         end_to_end::run(&self.settings, broker, self.end_to_end_rate, &self.progress).await
     }
 
     async fn idle(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
         idle::run(&self.settings, broker, self.idle_watch, &self.progress).await
     }
 }
