@@ -1,9 +1,12 @@
 //! Whether one record may pass a link, decided on its stamps alone; pure.
 //!
-//! What holds: a record passes only if neither its origin nor its hops are the
-//! target, its hops with the source's region stay within the link's maximum, and
-//! its stamps can be read. Each region is written once, when a link leads out of
-//! it.
+//! What holds: a record passes only if its hops do not hold the target, its hops
+//! with the source's region stay within the link's maximum, and its stamps can be
+//! read. Each region is written once, when a link leads out of it.
+//!
+//! The origin is no hop: an event that its first region forwarded was never stored
+//! there, and may be mirrored to it. One that was stored there has it among its
+//! hops, for the link that led out of it wrote it.
 
 use meridian_broker::RegionName;
 use meridian_event::{Hops, HopsError, Record, record_provenance};
@@ -11,7 +14,7 @@ use meridian_event::{Hops, HopsError, Record, record_provenance};
 /// Why a record is not mirrored, though nothing is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// It has been at the target, or began there.
+    /// It has been at the target.
     Visited,
     /// It has been through as many regions as the link allows.
     MaxHops,
@@ -56,9 +59,7 @@ impl Border {
             Err(HopsError::TooMany) => return Passage::Skip(SkipReason::MaxHops),
             Err(error) => return Passage::Unreadable(error),
         };
-        let target = self.target.as_str();
-        let began_there = provenance.origin_region.as_deref() == Some(target);
-        if began_there || provenance.hops.contains(target) {
+        if provenance.hops.contains(self.target.as_str()) {
             return Passage::Skip(SkipReason::Visited);
         }
         let hops = if provenance.hops.contains(self.source.as_str()) {
@@ -113,12 +114,18 @@ mod tests {
     #[test]
     fn a_record_never_comes_to_where_it_was() {
         let visited = Passage::Skip(SkipReason::Visited);
-        assert_eq!(passage(Some("eu-west"), None), visited, "the origin counts as visited");
+        assert_eq!(passage(Some("eu-west"), Some("eu-west")), visited);
         assert_eq!(passage(Some("asia"), Some("eu-west,us-east")), visited);
         assert_eq!(
             passage(Some("asia"), Some("asia,africa")),
             Passage::Skip(SkipReason::MaxHops)
         );
+    }
+
+    #[test]
+    fn what_the_target_has_forwarded_may_come_back_as_a_mirror() {
+        let append = Passage::Append(Hops::parse("us-east").unwrap());
+        assert_eq!(passage(Some("eu-west"), None), append);
     }
 
     #[test]
