@@ -26,6 +26,13 @@ struct Line<T> {
     waiting: VecDeque<T>,
 }
 
+impl<T> Line<T> {
+    /// Whether later events must wait: behind a failed one, or behind others that wait.
+    fn is_held(&self) -> bool {
+        !self.failed.is_empty() || !self.waiting.is_empty()
+    }
+}
+
 /// The lines of all keys with something in flight.
 #[derive(Debug)]
 pub(crate) struct Lines<T> {
@@ -58,7 +65,7 @@ impl<T: Ordered> Lines<T> {
     /// Asks where an event of this key shall go.
     pub(crate) fn offer(&mut self, key: &Bytes, event: T) -> Offer<T> {
         match self.lines.get_mut(key) {
-            Some(line) if !line.failed.is_empty() => {
+            Some(line) if line.is_held() => {
                 line.waiting.push_back(event);
                 Offer::Held
             }
@@ -104,7 +111,7 @@ impl<T: Ordered> Lines<T> {
         if line.in_flight > 0 {
             return None;
         }
-        if line.failed.is_empty() {
+        if !line.is_held() {
             self.lines.remove(key);
             return None;
         }
@@ -116,10 +123,11 @@ impl<T: Ordered> Lines<T> {
             .take_while(|event| Some(event.sequence()) < stored)
             .count();
         let overtaken = line.failed.drain(..overtaken_count).collect();
-        Some(Recovery {
-            overtaken,
-            resume: !line.failed.is_empty() || !line.waiting.is_empty(),
-        })
+        let resume = line.is_held();
+        if !resume {
+            self.lines.remove(key);
+        }
+        Some(Recovery { overtaken, resume })
     }
 
     /// Ends the hold of a key: what to send again, in order.
@@ -217,6 +225,19 @@ mod tests {
             }
         );
         assert_eq!(lines.resume(&key()), [3]);
+    }
+
+    #[test]
+    fn what_is_offered_before_the_waiting_resume_waits_behind_them() {
+        let mut lines = Lines::new();
+        lines.sent(&key(), 0);
+        lines.sent(&key(), 0);
+        assert_eq!(lines.failed(&key(), 1), None);
+        assert_eq!(lines.offer(&key(), 3), Offer::Held);
+        assert!(lines.stored(&key(), 2).unwrap().resume);
+        assert_eq!(lines.offer(&key(), 4), Offer::Held);
+        assert_eq!(lines.resume(&key()), [3, 4]);
+        assert_eq!(lines.offer(&key(), 5), Offer::Send(5, None));
     }
 
     #[test]
