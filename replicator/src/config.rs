@@ -101,7 +101,7 @@ impl ReplicatorConfig {
     fn read_root(document: &Document, secrets: &SecretSources, faults: &mut Faults) -> Option<Self> {
         let root = document.root().mapping(KEYS, faults)?;
         let listen = root.section("listen", &["admin"], faults);
-        let listen_admin = listen.map(|listen| listen.string_or("admin", DEFAULT_ADMIN, faults));
+        let listen_admin = listen.map(|listen| read_admin(&listen, faults));
         let brokers = read_regions(&root, secrets, faults);
         let links = read_links(&root, &brokers, faults);
         let shutdown_deadline = root.seconds_or("shutdown_seconds", Duration::from_secs(20), 1.0..=3600.0, faults);
@@ -132,6 +132,19 @@ fn as_targets(mut brokers: BTreeMap<End, BrokerConfig>, links: &[LinkConfig]) ->
         }
     }
     brokers
+}
+
+/// `host:port` by shape; whether it can be bound shows when it is tried.
+fn read_admin(listen: &Mapping<'_>, faults: &mut Faults) -> String {
+    let address = listen.string_or("admin", DEFAULT_ADMIN, faults);
+    let valid = address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok());
+    if !valid {
+        let what = format!("{address:?} is not host:port; write one such as {DEFAULT_ADMIN} or [::1]:7602");
+        listen.fault_at_key("admin", faults, what);
+    }
+    address
 }
 
 fn read_regions(root: &Mapping<'_>, secrets: &SecretSources, faults: &mut Faults) -> BTreeMap<End, BrokerConfig> {

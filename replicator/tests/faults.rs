@@ -1,6 +1,8 @@
 //! What a link does when something is wrong at its target, at its ends, or with
 //! itself: nothing is lost, nothing overtakes, and it says what it stands at.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 mod support;
 
 use std::sync::atomic::Ordering;

@@ -1,5 +1,7 @@
 //! Links between two real Kafka clusters.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! What a link does when nothing is wrong, on embedded brokers: records arrive as
 //! they were, once, in order; loops end; topics join; lag is told.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! A replicator as a process has it: a file, an admin port, an orderly stop.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 use std::time::{Duration, Instant};
 
 use meridian_proto::meridian::replication_service_client::ReplicationServiceClient;
