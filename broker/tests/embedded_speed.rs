@@ -122,6 +122,7 @@ async fn records_a_second() {
     measure(1000, 1, 200, false).await;
     measure(8, 100, 200, false).await;
     measure(8, 1000, 200, false).await;
-    measure(8, 1000, 200, true).await;
+    measure(32, 1000, 200, false).await;
+    measure(32, 1000, 200, true).await;
     measure(8, 100, 1000, false).await;
 }

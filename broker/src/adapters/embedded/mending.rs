@@ -15,6 +15,8 @@ use super::writer::{Committed, Writer};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// A full disk is not asked again sooner.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// How long a read may keep a store that is to be closed.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
@@ -32,7 +34,8 @@ impl Writer {
         loop {
             match self.reopen() {
                 Ok(last) if last < sequence => {
-                    self.reopen_at = Some(Instant::now());
+                    let is_full = matches!(error, StoreError::Full(_));
+                    self.reopen_at = Some(Instant::now() + if is_full { FULL_PAUSE } else { Duration::ZERO });
                     return Committed::Absent(error);
                 }
                 Ok(_) => {

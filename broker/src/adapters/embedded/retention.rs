@@ -5,18 +5,21 @@
 //! newest block; a deleted topic's blocks go in small steps, also after a
 //! restart.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use uuid::Uuid;
 
 use super::log::{Partition, Topic};
 use super::rows::{PartitionRow, TopicRow, block_key};
-use super::store::{Store, StoreError};
+use super::store::{CommittableBatch, Store, StoreError};
 use super::writer::{Committed, Writer};
 use crate::admin::{TopicDescription, TopicSpec};
 use crate::error::{AdminError, AdminErrorKind};
 use crate::name::TopicName;
 
 /// How many blocks one step looks at or removes.
-const BLOCKS_PER_STEP: usize = 256;
+const BLOCKS_PER_STEP: usize = 64;
 /// How many steps a partition has before the writer turns to appends again.
 const STEPS_PER_ROUND: usize = 8;
 
@@ -77,7 +80,7 @@ impl Writer {
         Ok(())
     }
 
-    fn writable(&self) -> Result<std::sync::Arc<Store>, AdminError> {
+    fn writable(&self) -> Result<Arc<Store>, AdminError> {
         let store = self.core.store().filter(|_| self.reopen_at.is_none());
         store.ok_or_else(|| {
             AdminError::new(
@@ -164,12 +167,8 @@ impl Writer {
         if left.start > row.start {
             changes.put_partition(topic.row.id, partition.name.partition, &left);
             let batch = changes.finish();
-            let committed = self.commit(&store, batch);
-            drop(store);
-            match self.settle_commit(committed) {
-                Committed::Durable => partition.set_start(left),
-                Committed::Absent(error) | Committed::Unknown(error) => return Err(error),
-            }
+            self.remove(store, batch)?;
+            partition.set_start(left);
         }
         if let Some(appended_ms) = oldest {
             partition.set_oldest_appended_ms(appended_ms);
@@ -191,14 +190,22 @@ impl Writer {
             changes.remove_deleted(id);
         }
         let batch = changes.finish();
-        let committed = self.commit(&store, batch);
-        drop(store);
-        match self.settle_commit(committed) {
-            Committed::Durable if keys.is_empty() => self.deleted.retain(|deleted| *deleted != id),
-            Committed::Durable => {}
-            Committed::Absent(error) | Committed::Unknown(error) => return Err(error),
+        self.remove(store, batch)?;
+        if keys.is_empty() {
+            self.deleted.retain(|deleted| *deleted != id);
         }
         Ok(())
+    }
+
+    /// Commits a removal. Should a crash undo it, it is done again.
+    fn remove(&mut self, store: Arc<Store>, batch: CommittableBatch) -> Result<(), StoreError> {
+        let removed = store.commit_lazily(batch, |span| self.core.queue.pause(span));
+        drop(store);
+        if let Err(error) = &removed {
+            self.core.set_unavailable(error);
+            self.reopen_at = Some(Instant::now());
+        }
+        removed
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) enum StoreError {
     },
     #[error("the store could not be read or written: {0}")]
     Failed(#[source] fjall::Error),
+    #[error("the store's own threads failed to write, as they do when the disk is full")]
+    Halted,
 }
 
 impl StoreError {
@@ -75,9 +77,8 @@ impl From<fjall::Error> for StoreError {
                 fault: error.to_string(),
                 source: Some(error),
             },
-            (fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted, _) | (_, Some(_)) => {
-                StoreError::Failed(error)
-            }
+            (fjall::Error::Poisoned, _) => StoreError::Halted,
+            (fjall::Error::Locked | fjall::Error::KeyspaceDeleted, _) | (_, Some(_)) => StoreError::Failed(error),
             _ => StoreError::Damaged {
                 fault: error.to_string(),
                 source: Some(error),
@@ -122,7 +123,7 @@ impl Store {
             .cache_size(config.block_cache_bytes as u64)
             .journal_compression(CompressionType::None)
             .manual_journal_persist(true)
-            .worker_threads(1)
+            .worker_threads(2)
             .open()?;
         // Blocks are large and never change: kept apart from the keys they are written once, not once a level.
         let blocks = database.keyspace("blocks", || {
@@ -160,6 +161,14 @@ impl Store {
         Ok(())
     }
 
+    /// Writes changes that may be lost in a crash, for they would be made again:
+    /// without an fsync and without a sequence of their own.
+    pub(super) fn commit_lazily(&self, batch: CommittableBatch, pause: impl Fn(Duration)) -> Result<(), StoreError> {
+        self.wait_for_background_work(pause)?;
+        batch.0.commit()?;
+        Ok(())
+    }
+
     /// fjall halts a commit for as long as its own threads are far behind, which is
     /// for ever once they have failed. Waiting is left to us, who see that.
     fn wait_for_background_work(&self, pause: impl Fn(Duration)) -> Result<(), StoreError> {
@@ -171,7 +180,7 @@ impl Store {
             // Fails when a thread of the store has failed.
             self.database.persist(PersistMode::Buffer)?;
             if waited >= BACKGROUND_LIMIT {
-                return Err(StoreError::Failed(fjall::Error::Poisoned));
+                return Err(StoreError::Halted);
             }
             pause(PAUSE);
             waited += PAUSE;
@@ -189,7 +198,7 @@ impl Store {
             while keyspace.sealed_memtable_count() > 0 {
                 // The flush is the store's own thread's; should it fail, the count stays.
                 if waited >= REWRITE_LIMIT || !rest(PAUSE) {
-                    return Err(StoreError::Failed(fjall::Error::Poisoned));
+                    return Err(StoreError::Halted);
                 }
                 waited += PAUSE;
             }

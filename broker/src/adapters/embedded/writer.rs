@@ -240,7 +240,7 @@ impl Round {
         let kind = match error {
             StoreError::Full(_) => AppendErrorKind::StorageFull,
             StoreError::Damaged { .. } => AppendErrorKind::StorageDamaged,
-            StoreError::Failed(_) => AppendErrorKind::Internal,
+            StoreError::Failed(_) | StoreError::Halted => AppendErrorKind::Internal,
         };
         let message = format!("the record could not be written: {error}; {stored}");
         for (append, outcomes) in self.appends.into_iter().zip(self.outcomes) {
