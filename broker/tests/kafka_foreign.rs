@@ -1,7 +1,11 @@
 //! Another Kafka client and ours over one real cluster: kcat writes and reads what
 //! we read and write.
 
-#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that unwraps fails where it should, and may print"
+)]
 
 #[expect(dead_code, reason = "these cases start no cluster of their own")]
 mod kafka_cluster;
