@@ -6,7 +6,6 @@
 mod support;
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use meridian_event::{Header, Record};
 use meridian_replicator::{LinkState, OnRefused};
@@ -323,16 +322,12 @@ fn a_crash_between_append_and_checkpoint_gives_duplicates_and_no_other_order() {
             let mut spec = link("us-to-eu", &source.broker, &target.broker, &["orders"]);
             spec.options.batch_records = 200;
             let running = start(vec![spec]);
-            let mirrored = || async {
+            let mirrored = async || {
                 let topics = target.broker.admin().list_topics().await.unwrap();
-                topics.iter().map(|topic| topic.records).sum::<u64>()
+                let mirrored: u64 = topics.iter().map(|topic| topic.records).sum();
+                (mirrored >= threshold).then_some(())
             };
-            let reached = async {
-                while mirrored().await < threshold {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            tokio::time::timeout(LIMIT, reached).await.unwrap();
+            wait_until("so many mirrored records", mirrored).await;
             crashes += usize::from(running.status("us-to-eu").state != LinkState::Stopped);
         });
         process.shutdown_background();

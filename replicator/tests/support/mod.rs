@@ -79,13 +79,27 @@ pub async fn make_topic(broker: &Arc<dyn Broker>, name: &str, partitions: u32) {
         .unwrap();
 }
 
+/// Looks again and again until something is found; what was not found in time is told.
+pub async fn wait_until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let looking = async {
+        loop {
+            ticks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    match tokio::time::timeout(LIMIT, looking).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what} did not come about within {LIMIT:?}"),
+    }
+}
+
 /// A mirror is there once its link has made it.
 async fn wait_for_topic(broker: &Arc<dyn Broker>, name: &str) {
-    let deadline = Instant::now() + LIMIT;
-    while broker.admin().describe_topic(&topic(name)).await.is_err() {
-        assert!(Instant::now() < deadline, "there is no topic {name}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let look = async || broker.admin().describe_topic(&topic(name)).await.ok();
+    wait_until(&format!("topic {name}"), look).await;
 }
 
 /// Record `number`: its key is one of seven, its value is the number.
@@ -267,14 +281,15 @@ impl Running {
 
     /// Waits until a link's status is as wanted, and gives it.
     pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&LinkStatus) -> bool) -> LinkStatus {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
         let deadline = Instant::now() + LIMIT;
         loop {
+            ticks.tick().await;
             let status = self.status(name);
             if wanted(&status) {
                 return status;
             }
             assert!(Instant::now() < deadline, "link {name} is not {what}: {status:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
