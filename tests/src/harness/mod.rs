@@ -9,7 +9,7 @@
 //! - [`kafka`]: the shared clusters, and clusters to kill.
 //! - [`door`]: a fixed address in front of a moving one.
 //! - [`wire`]: raw gRPC clients.
-//! - [`heavy`]: one heavy test at a time.
+//! - [`heavy`]: one heavy test at a time, in its short or full form.
 
 pub mod command;
 pub mod dev;
@@ -28,7 +28,7 @@ pub use command::{Finished, foreign, meridian};
 pub use dev::Dev;
 pub use door::Door;
 pub use gateway::{Brokers, Gateway, GatewayPlan};
-pub use heavy::alone;
+pub use heavy::{alone, short_or_full};
 pub use kafka::{KafkaCluster, shared_kafka};
 pub use process::Process;
 pub use replicator::{LinkPlan, Replicator};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use meridian_tests::harness::{Brokers, Dev, Door, Scratch, alone};
+use meridian_tests::harness::{Brokers, Dev, Door, Scratch, alone, short_or_full};
 use meridian_tests::traffic::{Fleet, Load, Record, Reports, WorkerProcess};
 
 use crate::regions::{EU, Names, US};
@@ -28,7 +28,7 @@ async fn nothing_is_lost_or_reordered_when_gateways_and_workers_are_killed() {
     let mut worker = WorkerProcess::start(&scratch, "worker", &us_gateways, &names.billing, topics, &reports).await;
     let load = Load::start(names.loads(&us_gateways, &eu_gateways, RATE), &record);
     record.flows(PATIENCE).await;
-    for _ in 0..2 {
+    for _ in 0..short_or_full(2, 10) {
         us.kill().await;
         us.start_again().await;
         record.flows(PATIENCE).await;
@@ -61,7 +61,7 @@ async fn nothing_is_lost_or_reordered_when_both_regions_and_their_links_are_kill
     let fleet = Fleet::start(fleets, &record);
     let load = Load::start(names.loads(&us_gateways, &eu_gateways, RATE), &record);
     record.flows(PATIENCE).await;
-    for _ in 0..2 {
+    for _ in 0..short_or_full(2, 10) {
         dev.kill().await;
         dev.start_again().await;
         us.point_at(&dev.site(US).data);
@@ -69,6 +69,6 @@ async fn nothing_is_lost_or_reordered_when_both_regions_and_their_links_are_kill
         record.flows(PATIENCE).await;
     }
     load.stop().await;
-    record.must_hold(&names.mirrored_streams(), PATIENCE, 1_000).await;
+    record.must_hold(&names.mirrored_streams(), PATIENCE, 900).await;
     fleet.stop().await;
 }

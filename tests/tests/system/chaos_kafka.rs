@@ -1,11 +1,11 @@
 //! `kill -9`, in turn, of a gateway, the replicator, a worker and the Kafka broker,
 //! under load: every event with a receipt arrives where it belongs, in both
-//! regions, and the order of each key holds.
+//! regions, and the order of each key holds. `MERIDIAN_FULL=1` goes round five times.
 
 use std::time::Duration;
 
 use meridian_tests::harness::wait::flow;
-use meridian_tests::harness::{Brokers, KafkaCluster, Replicator, Scratch, alone, shared_kafka};
+use meridian_tests::harness::{Brokers, KafkaCluster, Replicator, Scratch, alone, shared_kafka, short_or_full};
 use meridian_tests::traffic::{Fleet, Load, Record, Reports, WorkerProcess};
 
 use crate::regions::{EU, Names, US};
@@ -44,31 +44,32 @@ async fn nothing_is_lost_or_reordered_whatever_is_killed() {
     let load = Load::start(names.loads(&us_gateways, &eu_gateways, RATE), &record);
     record.flows(PATIENCE).await;
 
-    us.kill().await;
-    record.flows(PATIENCE).await;
-    us.start_again().await;
-    record.flows(PATIENCE).await;
+    for _ in 0..short_or_full(1, 5) {
+        us.kill().await;
+        record.flows(PATIENCE).await;
+        us.start_again().await;
+        record.flows(PATIENCE).await;
 
-    replicator.kill().await;
-    record.flows(PATIENCE).await;
-    replicator.start_again().await;
-    record.flows(PATIENCE).await;
+        replicator.kill().await;
+        record.flows(PATIENCE).await;
+        replicator.start_again().await;
+        record.flows(PATIENCE).await;
 
-    worker.kill().await;
-    record.flows(PATIENCE).await;
-    worker.start_again().await;
-    record.flows(PATIENCE).await;
+        worker.kill().await;
+        record.flows(PATIENCE).await;
+        worker.start_again().await;
+        record.flows(PATIENCE).await;
 
-    cluster.kill().await;
-    flow(Duration::from_secs(2)).await;
-    cluster.start_again().await;
-    record.flows(PATIENCE).await;
+        cluster.kill().await;
+        flow(Duration::from_secs(2)).await;
+        cluster.start_again().await;
+        record.flows(PATIENCE).await;
 
-    // The only gateway of its region: nothing of it is there for a while.
-    eu.kill().await;
-    eu.start_again().await;
-    record.flows(PATIENCE).await;
-
+        // The only gateway of its region: nothing of it is there for a while.
+        eu.kill().await;
+        eu.start_again().await;
+        record.flows(PATIENCE).await;
+    }
     load.stop().await;
     record.must_hold(&names.mirrored_streams(), PATIENCE, 3_000).await;
     fleet.stop().await;

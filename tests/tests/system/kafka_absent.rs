@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 use meridian_tests::harness::wait::flow;
-use meridian_tests::harness::{Brokers, GatewayPlan, KafkaCluster, Scratch, alone, eventually, eventually_some, wire};
+use meridian_tests::harness::{
+    Brokers, GatewayPlan, KafkaCluster, Scratch, alone, eventually, eventually_some, short_or_full, wire,
+};
 use meridian_tests::traffic::record::{place, streams};
 use meridian_tests::traffic::{Fleet, FleetPlan, Load, LoadPlan, Record};
 use tonic::Code;
@@ -15,10 +17,7 @@ use crate::regions::{Names, ORDER, US};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn absence() -> Duration {
-    match std::env::var_os("MERIDIAN_FULL") {
-        Some(_) => Duration::from_secs(120),
-        None => Duration::from_secs(15),
-    }
+    short_or_full(Duration::from_secs(15), Duration::from_secs(120))
 }
 
 #[tokio::test(flavor = "multi_thread")]
