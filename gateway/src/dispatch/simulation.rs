@@ -282,8 +282,17 @@ fn live(ordering: DeliveryOrdering, seed: u64) {
     world.finish();
 }
 
+/// 150 lives for each ordering, or as many as `PROPTEST_CASES` says.
+fn lives() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => ProptestConfig { cases: 150, ..default },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(lives())]
 
     #[test]
     fn by_key_no_life_breaks_a_promise(seed in any::<u64>()) {

@@ -78,14 +78,14 @@ impl DeadLetterWriter {
     pub async fn run(self, mut orders: mpsc::Receiver<DeadLetterOrder>, done: mpsc::Sender<DeadLetterDone>, seed: u64) {
         let mut backoff = Backoff::new(BackoffPolicy::default(), seed);
         let mut failing: Vec<DeadLetterOrder> = Vec::new();
-        let mut retry_after = Duration::ZERO;
+        let mut retry_at = tokio::time::Instant::now();
         let mut fresh = Vec::new();
         loop {
             let room = (MAX_PENDING - failing.len()).min(MAX_BATCH);
             let retry = async {
                 match failing.is_empty() {
                     true => std::future::pending().await,
-                    false => tokio::time::sleep(retry_after).await,
+                    false => tokio::time::sleep_until(retry_at).await,
                 }
             };
             let retrying = tokio::select! {
@@ -104,17 +104,16 @@ impl DeadLetterWriter {
                 std::mem::take(&mut fresh)
             };
             let (written, failed) = self.write(batch).await;
-            let progress = !written.is_empty();
             for each in written {
                 if done.send(each).await.is_err() {
                     return;
                 }
             }
-            if progress {
+            if failed.is_empty() && failing.is_empty() {
                 backoff.reset();
-            }
-            if retrying || !failed.is_empty() {
-                retry_after = backoff.next_delay();
+            } else if retrying || failing.is_empty() {
+                // The first failure and every retry set the time; what fails meanwhile waits with the others.
+                retry_at = tokio::time::Instant::now() + backoff.next_delay();
             }
             self.tell(&failed, failing.len());
             failing.extend(failed.into_iter().map(|failed| failed.order));

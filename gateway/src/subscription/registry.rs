@@ -125,12 +125,18 @@ impl Subscriptions {
 
     /// The sessions that are open, a moment ago.
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        self.handles().into_iter().flat_map(|handle| handle.view.see().sessions).collect()
+        self.handles()
+            .into_iter()
+            .flat_map(|handle| handle.view.see().sessions)
+            .collect()
     }
 
     /// The groups that are being read, a moment ago.
     pub fn groups(&self) -> Vec<GroupInfo> {
-        self.handles().into_iter().filter_map(|handle| handle.view.see().group).collect()
+        self.handles()
+            .into_iter()
+            .filter_map(|handle| handle.view.see().group)
+            .collect()
     }
 
     /// Opens no session any more, asks those that are open to move, and waits until every group has ended or the
@@ -141,7 +147,11 @@ impl Subscriptions {
         let handles = self.handles();
         for handle in &handles {
             let (asked, answer) = oneshot::channel();
-            let leave = Command::Leave { reason: reason.to_owned(), deadline, asked };
+            let leave = Command::Leave {
+                reason: reason.to_owned(),
+                deadline,
+                asked,
+            };
             if handle.commands.send(leave).await.is_ok() {
                 sessions_asked += answer.await.unwrap_or(0);
             }
@@ -153,7 +163,10 @@ impl Subscriptions {
         };
         // Leaving the broker's groups comes after the deadline for workers, and is waited for by `close`.
         let _ = tokio::time::timeout_at(deadline.into(), all_gone).await;
-        CloseReport { sessions_asked, groups_left: self.handles().len() }
+        CloseReport {
+            sessions_asked,
+            groups_left: self.handles().len(),
+        }
     }
 
     /// Gives all groups up now; waits until they have left the brokers' groups, at most until the deadline.
@@ -161,11 +174,17 @@ impl Subscriptions {
         let handles = self.handles();
         let report = self.drain("the gateway stops", self.clock.now()).await;
         for handle in &handles {
-            if tokio::time::timeout_at(deadline.into(), handle.gone.cancelled()).await.is_err() {
+            if tokio::time::timeout_at(deadline.into(), handle.gone.cancelled())
+                .await
+                .is_err()
+            {
                 break;
             }
         }
-        CloseReport { groups_left: self.handles().len(), ..report }
+        CloseReport {
+            groups_left: self.handles().len(),
+            ..report
+        }
     }
 
     pub(super) fn brokers(&self) -> &Brokers {
@@ -182,13 +201,21 @@ impl Subscriptions {
             return Err(drained());
         }
         Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
-            let words = format!("{} sessions are open, which is the limit; use another gateway", self.options.max_sessions);
+            let words = format!(
+                "{} sessions are open, which is the limit; use another gateway",
+                self.options.max_sessions
+            );
             Refusal::new(FaultCode::TooManySessions, words)
         })
     }
 
     /// Joins the session to its group, which begins when it is not there.
-    pub(super) async fn join(self: &Arc<Self>, terms: OpenTerms, session_id: String, outbound: &Outbound) -> Result<Joined, Refusal> {
+    pub(super) async fn join(
+        self: &Arc<Self>,
+        terms: OpenTerms,
+        session_id: String,
+        outbound: &Outbound,
+    ) -> Result<Joined, Refusal> {
         let until = self.clock.now() + JOIN_LIMIT;
         loop {
             if self.draining.is_cancelled() {
@@ -206,10 +233,19 @@ impl Subscriptions {
             // Refused or lost, the group is ending: the answer's sender is dropped.
             let sent = handle.commands.send(Command::Join(Box::new(join))).await;
             if let (Ok(()), Ok(answer)) = (sent, answered.await) {
-                return answer.map(|session| Joined { session, commands: handle.commands });
+                return answer.map(|session| Joined {
+                    session,
+                    commands: handle.commands,
+                });
             }
-            if tokio::time::timeout_at(until.into(), handle.gone.cancelled()).await.is_err() {
-                let words = format!("group {} is still ending on this gateway; use another one, or try again", terms.key);
+            if tokio::time::timeout_at(until.into(), handle.gone.cancelled())
+                .await
+                .is_err()
+            {
+                let words = format!(
+                    "group {} is still ending on this gateway; use another one, or try again",
+                    terms.key
+                );
                 return Err(Refusal::new(FaultCode::Draining, words));
             }
         }
@@ -221,10 +257,16 @@ impl Subscriptions {
             return Ok(handle.clone());
         }
         if state.groups.len() >= self.options.max_groups {
-            let words = format!("{} groups are being read, which is the limit; use another gateway", self.options.max_groups);
+            let words = format!(
+                "{} groups are being read, which is the limit; use another gateway",
+                self.options.max_groups
+            );
             return Err(Refusal::new(FaultCode::TooManySessions, words));
         }
-        let memory = state.memories.remove(&terms.key).unwrap_or_else(|| AttemptMemory::new(MAX_REMEMBERED_RECORDS));
+        let memory = state
+            .memories
+            .remove(&terms.key)
+            .unwrap_or_else(|| AttemptMemory::new(MAX_REMEMBERED_RECORDS));
         let handle = self.start(terms, memory)?;
         state.groups.insert(terms.key.clone(), handle.clone());
         Ok(handle)
@@ -233,7 +275,8 @@ impl Subscriptions {
     fn start(self: &Arc<Self>, terms: &OpenTerms, memory: AttemptMemory) -> Result<Handle, Refusal> {
         let key = terms.key.clone();
         let broker = self.brokers.get(key.broker.as_str()).cloned();
-        let broker = broker.ok_or_else(|| Refusal::new(FaultCode::UnknownBroker, format!("there is no broker {}", key.broker)))?;
+        let broker = broker
+            .ok_or_else(|| Refusal::new(FaultCode::UnknownBroker, format!("there is no broker {}", key.broker)))?;
         let (commands, commanded) = mpsc::channel(MAX_COMMANDS_WAITING);
         let (dead_letters, ordered) = mpsc::channel(MAX_DEAD_LETTERS_WAITING);
         let (done, dead_letters_done) = mpsc::channel(MAX_DEAD_LETTERS_WAITING);
@@ -246,7 +289,11 @@ impl Subscriptions {
             clock: self.clock.clone(),
             state,
         };
-        let handle = Handle { commands, view: SharedView::default(), gone: CancellationToken::new() };
+        let handle = Handle {
+            commands,
+            view: SharedView::default(),
+            gone: CancellationToken::new(),
+        };
         let owner = Owner::new(OwnerParts {
             metrics: self.metrics.of_group(&key),
             key: key.clone(),
@@ -304,5 +351,8 @@ async fn serve(subscriptions: Arc<Subscriptions>, key: GroupKey, owner: Owner, g
 }
 
 fn drained() -> Refusal {
-    Refusal::new(FaultCode::Draining, "this gateway is draining and opens no session; use another gateway of the region")
+    Refusal::new(
+        FaultCode::Draining,
+        "this gateway is draining and opens no session; use another gateway of the region",
+    )
 }

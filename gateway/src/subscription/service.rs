@@ -1,7 +1,7 @@
 //! One stream is one session: the first message opens it, every further one becomes a command of its group.
 //!
 //! What holds: a worker that breaks the contract ends its own session and nothing else; a stream that is lost is told
-//! to the group at once.
+//! to the group at once, also when the client goes away while its session is being opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use std::time::Duration;
 use meridian_proto::meridian as wire;
 use meridian_proto::meridian::subscribe_request::Request as Message;
 use meridian_proto::meridian::subscriber_service_server::SubscriberService;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::group::Command;
-use super::outbound::{self, SessionStream};
+use super::outbound::{self, Outbound, SessionStream};
 use super::registry::{Joined, Subscriptions};
-use super::terms::read_open;
+use super::terms::{OpenTerms, read_open};
 use crate::fault::{FaultCode, Refusal};
 
 /// How long a worker may take to say what it wants.
@@ -47,18 +48,53 @@ impl SubscriberService for Service {
         let open = open.unwrap_or_else(|_| Err(invalid("the first message, `open`, did not come in time").into()))?;
         let terms = read_open(open, self.subscriptions.options(), self.subscriptions.brokers())?;
         let (outbound, stream) = outbound::channel(slot);
-        let session_id = uuid::Uuid::new_v4().to_string();
-        let joined = self.subscriptions.join(terms, session_id, &outbound).await?;
-        let gone = outbound.gone();
-        drop(outbound); // the group has it, and the stream ends when the group lets go of it
-        tokio::spawn(listen(messages, joined, gone));
+        let (answer, answered) = oneshot::channel();
+        // A task of its own, for this future is dropped when the client goes away: whoever has joined must be heard of.
+        tokio::spawn(serve(
+            Arc::clone(&self.subscriptions),
+            terms,
+            messages,
+            outbound,
+            answer,
+        ));
+        let joined = answered.await;
+        joined.unwrap_or_else(|_| {
+            Err(Refusal::new(
+                FaultCode::Draining,
+                "the session was not opened; try again",
+            ))
+        })?;
         Ok(Response::new(stream))
+    }
+}
+
+/// A session from joining its group to its end.
+async fn serve(
+    subscriptions: Arc<Subscriptions>,
+    terms: OpenTerms,
+    messages: Streaming<wire::SubscribeRequest>,
+    outbound: Outbound,
+    answer: oneshot::Sender<Result<(), Refusal>>,
+) {
+    let session_id = uuid::Uuid::new_v4().to_string();
+    let joined = subscriptions.join(terms, session_id, &outbound).await;
+    let gone = outbound.gone();
+    drop(outbound); // the group has it, and the stream ends when the group lets go of it
+    // When nobody waits for the answer any more, the stream is gone, which is seen at once.
+    match joined {
+        Ok(joined) => {
+            let _ = answer.send(Ok(()));
+            listen(messages, joined, gone).await;
+        }
+        Err(refusal) => drop(answer.send(Err(refusal))),
     }
 }
 
 async fn first(messages: &mut Streaming<wire::SubscribeRequest>) -> Result<wire::OpenSession, Status> {
     match messages.message().await? {
-        Some(wire::SubscribeRequest { request: Some(Message::Open(open)) }) => Ok(open),
+        Some(wire::SubscribeRequest {
+            request: Some(Message::Open(open)),
+        }) => Ok(open),
         Some(_) => Err(invalid("the first message must be `open`").into()),
         None => Err(invalid("the stream ended before its first message, `open`").into()),
     }
@@ -81,12 +117,15 @@ async fn listen(mut messages: Streaming<wire::SubscribeRequest>, joined: Joined,
         };
         let command = match request {
             Some(Message::Settle(wire::Settle { settlements })) => Command::Settle { session, settlements },
-            Some(Message::AddCredit(wire::AddCredit { messages, bytes })) => {
-                Command::AddCredit { session, messages, bytes }
-            }
-            Some(Message::Drain(wire::DrainSession { release_in_flight })) => {
-                Command::Drain { session, release_in_flight }
-            }
+            Some(Message::AddCredit(wire::AddCredit { messages, bytes })) => Command::AddCredit {
+                session,
+                messages,
+                bytes,
+            },
+            Some(Message::Drain(wire::DrainSession { release_in_flight })) => Command::Drain {
+                session,
+                release_in_flight,
+            },
             Some(Message::Open(_)) => refuse(session, "the session is open already; `open` comes once"),
             None => refuse(session, "the message says nothing that this gateway knows"),
         };
@@ -99,5 +138,8 @@ async fn listen(mut messages: Streaming<wire::SubscribeRequest>, joined: Joined,
 }
 
 fn refuse(session: crate::dispatch::SessionId, words: &str) -> Command {
-    Command::Refuse { session, refusal: Box::new(Refusal::new(FaultCode::InvalidSession, words)) }
+    Command::Refuse {
+        session,
+        refusal: Box::new(Refusal::new(FaultCode::InvalidSession, words)),
+    }
 }

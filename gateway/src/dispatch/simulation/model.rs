@@ -35,7 +35,7 @@ enum Place {
     DeadLettering {
         reason: DeadLetterReason,
     },
-    Ended(Ended),
+    Ended,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ impl Model {
                     .remove(&delivery_id)
                     .unwrap();
             }
-            if !matches!(logged.place, Place::Ended(_)) {
+            if !matches!(logged.place, Place::Ended) {
                 logged.place = Place::Held { not_before: None };
                 logged.delivered = false;
                 again.push(self.work(number, position as u64));
@@ -322,7 +322,7 @@ impl Model {
                     DeliveryOrdering::Unordered => false,
                 };
                 let is_this = (other_number, other_position as u64) == (number, position);
-                let is_free = matches!(other.place, Place::Held { not_before: None } | Place::Ended(_));
+                let is_free = matches!(other.place, Place::Held { not_before: None } | Place::Ended);
                 assert!(
                     is_this || !same_lock || is_free,
                     "{this:?} is handed over beside {other:?}"
@@ -343,10 +343,7 @@ impl Model {
             .iter()
             .filter(|other| same_lock(other))
         {
-            assert!(
-                matches!(earlier.place, Place::Ended(_)),
-                "{this:?} overtakes {earlier:?}"
-            );
+            assert!(matches!(earlier.place, Place::Ended), "{this:?} overtakes {earlier:?}");
         }
     }
 
@@ -417,11 +414,11 @@ impl Model {
     pub(super) fn end(&mut self, claim: &Claim, ended: Ended) {
         let (number, position) = self.locate(claim);
         let logged = &mut self.logs[number][position as usize];
-        assert!(!matches!(logged.place, Place::Ended(_)), "settled twice: {logged:?}");
+        assert!(!matches!(logged.place, Place::Ended), "settled twice: {logged:?}");
         if ended == Ended::DeadLettered {
             assert!(matches!(logged.place, Place::DeadLettering { .. }), "{logged:?}");
         }
-        logged.place = Place::Ended(ended);
+        logged.place = Place::Ended;
     }
 
     fn locate(&self, claim: &Claim) -> (usize, u64) {
@@ -445,7 +442,7 @@ impl Model {
             .logs
             .iter()
             .flatten()
-            .filter(|logged| !matches!(logged.place, Place::Ended(_)))
+            .filter(|logged| !matches!(logged.place, Place::Ended))
             .count();
         assert_eq!(held.records, records, "nothing is lost and nothing comes from nowhere");
     }
@@ -454,7 +451,7 @@ impl Model {
         self.logs
             .iter()
             .flatten()
-            .all(|logged| matches!(logged.place, Place::Ended(_)))
+            .all(|logged| matches!(logged.place, Place::Ended))
     }
 
     pub(super) fn assert_all_ended(&self) {
@@ -462,7 +459,7 @@ impl Model {
             .logs
             .iter()
             .flatten()
-            .filter(|logged| !matches!(logged.place, Place::Ended(_)))
+            .filter(|logged| !matches!(logged.place, Place::Ended))
             .collect();
         assert!(
             left.is_empty(),

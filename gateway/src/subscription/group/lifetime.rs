@@ -83,6 +83,11 @@ impl Owner {
         if self.end.is_some() {
             return;
         }
+        if self.parts.dead_letters.is_closed() {
+            let words = "the task that writes the group's dead letters failed; open the session again";
+            self.end = Some(End::refused(Refusal::new(FaultCode::DeadLetterFailed, words)));
+            return;
+        }
         let is_writing = self.dispatcher.held().dead_lettering > 0;
         if let Some(leaving) = &self.leaving {
             if now >= leaving.deadline {

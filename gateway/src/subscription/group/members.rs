@@ -130,7 +130,11 @@ impl Members {
         self.change(id, |member| member.deliveries.push(delivery));
     }
 
+    /// Answers settlements; a session that ends already has no use for more answers.
     pub(super) fn confirm(&mut self, id: SessionId, results: Vec<wire::SettlementResult>) {
+        if !self.stays(id) {
+            return;
+        }
         self.change(id, |member| {
             if member.results.is_empty() {
                 member.results = results;
@@ -173,9 +177,17 @@ impl Members {
     }
 
     /// Forgets a session whose client is gone.
-    pub(super) fn remove(&mut self, id: SessionId) -> bool {
+    pub(super) fn remove(&mut self, id: SessionId) {
         self.stalled.remove(&id);
-        self.by_id.remove(&id).is_some()
+        self.by_id.remove(&id);
+    }
+
+    /// Ends a session's stream at once: what waits for it and has no room is dropped.
+    pub(super) fn cut(&mut self, id: SessionId, status: Status) {
+        self.stalled.remove(&id);
+        if let Some(member) = self.by_id.remove(&id) {
+            member.outbound.end(Some(status));
+        }
     }
 
     fn change(&mut self, id: SessionId, change: impl FnOnce(&mut Member)) {

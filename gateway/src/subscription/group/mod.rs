@@ -6,11 +6,13 @@
 //! - `lifetime`: draining, being idle, the end.
 //! - `settling`: settlements of workers, and dead letters that are done.
 //! - `reading`: the reader: opened, followed, opened again after a fault.
+//! - `looking`: views, gauges, health and heartbeats.
 //! - `members`: the sessions' streams: what waits for them, and who is stalled.
 //! - `view`: what the gateway sees of the group, refreshed a few times a second.
 
 mod command;
 mod lifetime;
+mod looking;
 mod members;
 mod owner;
 mod reading;

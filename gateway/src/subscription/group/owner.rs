@@ -4,7 +4,7 @@
 //! dispatcher, the reader and the streams, so nothing here is locked; each turn does a bounded amount of work.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use meridian_broker::{Broker, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
 use meridian_event::Binding;
@@ -15,23 +15,20 @@ use super::command::{Command, Join};
 use super::lifetime::{End, Leaving};
 use super::members::{Member, Members};
 use super::reading::Reading;
-use super::view::{GroupView, SharedView};
+use super::view::SharedView;
 use crate::dispatch::{
     AttemptMemory, DeadLetterOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
 };
 use crate::fault::{FaultCode, Refusal};
 use crate::settlement::{DeadLetterDone, DeadLetterWriterState};
 use crate::subscription::board::HealthBoard;
-use crate::subscription::info::{GroupInfo, GroupState, SessionInfo, lag};
-use crate::subscription::metrics::{GroupMetrics, gauge};
+use crate::subscription::metrics::GroupMetrics;
 use crate::subscription::options::SubscriptionOptions;
 use crate::subscription::terms::{GroupKey, GroupTerms};
 use crate::subscription::wire::{self, Moment};
 
 /// Commands that are applied in one turn.
 const MAX_COMMANDS_PER_TURN: usize = 64;
-/// From look to look at the reader's state and positions.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// What one message to a worker carries at most; one larger event goes alone.
 const PASS_LIMITS: PassLimits = PassLimits {
     max_deliveries: 512,
@@ -69,8 +66,8 @@ pub(in crate::subscription) struct Owner {
     /// Since when there has been no session.
     pub(super) idle_since: Option<Instant>,
     pub(super) end: Option<End>,
-    next_look: Instant,
-    next_heartbeat: Instant,
+    pub(super) next_look: Instant,
+    pub(super) next_heartbeat: Instant,
     outputs: Vec<Output>,
 }
 
@@ -401,84 +398,14 @@ impl Owner {
             self.dispatcher.set_writable(id, false);
         }
         for id in flushed.overdue {
-            if self.members.stays(id) {
-                let words = "the worker does not read the answers to its settlements; what it held is released";
-                self.members
-                    .end(id, Some(Refusal::new(FaultCode::SlowWorker, words).to_status()));
-                self.close_session(id, SessionEnd::Orderly, "slow");
-                self.members.remove(id);
-            }
+            let words = "the worker does not read the answers to its settlements; what it held is released";
+            self.members
+                .cut(id, Refusal::new(FaultCode::SlowWorker, words).to_status());
+            self.close_session(id, SessionEnd::Orderly, "slow");
         }
         for id in flushed.ended {
             self.close_session(id, SessionEnd::Orderly, "drained");
         }
         self.note_idle();
-    }
-
-    // Looking.
-
-    /// Refreshes what others see, and sends heartbeats when they are due.
-    fn look(&mut self, now: Instant) {
-        self.next_look = now + LOOK_INTERVAL;
-        let positions = self.reading.positions();
-        let state = match self.leaving {
-            Some(_) => GroupState::Draining,
-            None => self.reading.state(),
-        };
-        if now >= self.next_heartbeat {
-            self.next_heartbeat = now + self.parts.options.heartbeat;
-            self.members.beat(&wire::heartbeat(&positions, &self.reading.state()));
-        }
-        let reason = match &state {
-            GroupState::NotReading { reason, .. } => Some(reason.as_str()),
-            GroupState::Reading | GroupState::Draining => None,
-        };
-        self.parts.board.tell(&self.parts.key, reason);
-        let held = self.dispatcher.held();
-        let metrics = &self.parts.metrics;
-        metrics.not_reading.set(i64::from(reason.is_some()));
-        metrics.in_flight.set(gauge(held.in_flight));
-        metrics.dead_letters_waiting.set(gauge(held.dead_lettering));
-        metrics.lag.set(gauge(positions.iter().map(lag).sum::<u64>()));
-        let dead_letter_fault = match &*self.parts.dead_letter_state.borrow() {
-            DeadLetterWriterState::Writing => None,
-            DeadLetterWriterState::Failing { reason, .. } => Some(reason.clone()),
-        };
-        let group = GroupInfo {
-            broker: self.parts.key.broker.clone(),
-            group: self.parts.key.group.clone(),
-            topics: self.parts.terms.topics.clone(),
-            sessions: self.members.len(),
-            in_flight: held.in_flight,
-            unsettled_records: held.records,
-            dead_lettering: held.dead_lettering,
-            state,
-            dead_letter_fault,
-            positions,
-        };
-        let sessions = self
-            .members
-            .iter()
-            .filter_map(|(id, member)| self.session_info(id, member))
-            .collect();
-        self.parts.view.show(GroupView {
-            group: Some(group),
-            sessions,
-        });
-    }
-
-    fn session_info(&self, id: SessionId, member: &Member) -> Option<SessionInfo> {
-        let load = self.dispatcher.session_load(id)?;
-        Some(SessionInfo {
-            session_id: member.session_id.clone(),
-            broker: self.parts.key.broker.clone(),
-            group: self.parts.key.group.clone(),
-            worker_id: member.worker_id.clone(),
-            in_flight_messages: u32::try_from(load.in_flight).unwrap_or(u32::MAX),
-            in_flight_bytes: load.in_flight_bytes,
-            credit_messages: load.credit_messages,
-            credit_bytes: load.credit_bytes,
-            opened_at: member.opened_at,
-        })
     }
 }
