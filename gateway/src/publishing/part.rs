@@ -28,11 +28,16 @@ pub struct InFlight {
 
 impl InFlight {
     /// Waits for every result; in the order of the events.
-    pub async fn all(self) -> Results {
+    pub async fn all(mut self) -> Results {
         let mut results = self.known;
-        let mut parts: FuturesUnordered<Part> = self.parts.into_iter().collect();
-        while let Some(part) = parts.next().await {
-            results.extend(part);
+        if let [only] = self.parts.as_mut_slice() {
+            // The usual case, and each set of futures costs a unary call several allocations.
+            results.extend(only.await);
+        } else {
+            let mut parts: FuturesUnordered<Part> = self.parts.into_iter().collect();
+            while let Some(part) = parts.next().await {
+                results.extend(part);
+            }
         }
         if !results.is_sorted_by_key(|result| result.index) {
             results.sort_unstable_by_key(|result| result.index);
