@@ -143,6 +143,12 @@ async fn a_drain_answers_what_was_read_and_then_ends_the_stream() {
     let status = stream.answer().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().contains("draining"), "{status}");
+    let details = tonic_types::StatusExt::get_error_details(&status);
+    assert_eq!(
+        details.error_info().unwrap().metadata["lastBatch"],
+        "1",
+        "later ones are surely not stored"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,7 +87,7 @@ impl StreamReader {
         loop {
             let request = tokio::select! {
                 biased;
-                () = draining.cancelled() => Err(Gate::drained().into()),
+                () = draining.cancelled() => Err(self.drained()),
                 // Nobody waits for answers any more.
                 () = begun.closed() => break,
                 request = requests.message() => request,
@@ -103,6 +103,14 @@ impl StreamReader {
             }
         }
         self.ingress.metrics.publish_streams.dec();
+    }
+
+    /// Names the last batch that was read: later ones are surely not stored.
+    fn drained(&self) -> Status {
+        let last_batch = self.next_number - 1;
+        Gate::drained()
+            .with_metadata("lastBatch", last_batch.to_string())
+            .into()
     }
 
     async fn begin(&mut self, request: PublishStreamRequest) -> Begun {
