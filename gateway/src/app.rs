@@ -217,8 +217,16 @@ async fn connect_brokers(
     let broker_metrics = BrokerMetrics::register(metrics)?;
     let mut by_name: BTreeMap<BrokerName, Arc<dyn Broker>> = BTreeMap::new();
     for broker in &config.brokers {
-        let connected = connect(broker.clone(), clock.clone(), &broker_metrics).await?;
-        by_name.insert(broker.name.clone(), connected);
+        match connect(broker.clone(), clock.clone(), &broker_metrics).await {
+            Ok(connected) => {
+                by_name.insert(broker.name.clone(), connected);
+            }
+            Err(error) => {
+                let closing = by_name.values().map(|broker| broker.close(BROKER_CLOSE_WITHIN));
+                futures::future::join_all(closing).await;
+                return Err(error.into());
+            }
+        }
     }
     Ok(Brokers::new(
         config.region.clone(),

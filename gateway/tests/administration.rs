@@ -1,6 +1,8 @@
 //! The admin port: rules over gRPC and from the file, probes, metrics, reflection,
 //! topics, draining.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use harness::{RULES, TestGateway, event, http_get, receipt, until};

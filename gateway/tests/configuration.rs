@@ -1,6 +1,8 @@
 //! The configuration file: every fault with its place, overrides, and the rules file
 //! that it names; and what a gateway refuses to start on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::path::Path;

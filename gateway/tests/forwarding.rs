@@ -1,6 +1,8 @@
 //! Events of other regions: whose receipt it is, what is told when the other side is
 //! gone or drains, order, and circles.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::net::SocketAddr;

@@ -1,6 +1,8 @@
 //! Refusal or unknown: what a publisher is told when the broker does not store its
 //! events, or does not say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Stopping: the order, what is in flight, what clients may hold open, the deadline.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::time::{Duration, Instant};

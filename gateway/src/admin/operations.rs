@@ -18,6 +18,9 @@ use crate::subscription::{GroupInfo, GroupState, SessionInfo, Subscriptions};
 const DEFAULT_DRAIN: Duration = Duration::from_secs(20);
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
 
+/// A broker and its name.
+type Named<'a> = (&'a BrokerName, &'a Arc<dyn Broker>);
+
 /// Serves OperationsService.
 pub struct Operations {
     /// The region's brokers.
@@ -157,7 +160,7 @@ impl OperationsService for Operations {
 
 impl Operations {
     /// The broker of a name; the default one when it is empty.
-    fn one(&self, name: &str) -> Result<(&BrokerName, &Arc<dyn Broker>), Refusal> {
+    fn one(&self, name: &str) -> Result<Named<'_>, Refusal> {
         let name = if name.is_empty() {
             self.brokers.default_name().as_str()
         } else {
@@ -176,7 +179,7 @@ impl Operations {
     }
 
     /// The broker of a name; all of them when it is empty.
-    fn chosen(&self, name: &str) -> Result<Vec<(&BrokerName, &Arc<dyn Broker>)>, Refusal> {
+    fn chosen(&self, name: &str) -> Result<Vec<Named<'_>>, Refusal> {
         match name.is_empty() {
             true => Ok(self.brokers.iter().collect()),
             false => Ok(vec![self.one(name)?]),

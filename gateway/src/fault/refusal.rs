@@ -26,9 +26,14 @@ const BRIEF_MESSAGE_BYTES: usize = 128;
 /// Type names, code and index.
 const FIXED_BYTES: usize = 250;
 
-/// Why something was not done.
+/// Why something was not done. One pointer, for it travels in many results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    told: Box<Told>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
     code: FaultCode,
     message: String,
     fields: Vec<(String, String)>,
@@ -43,7 +48,7 @@ impl Refusal {
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         cut(&mut message, MAX_MESSAGE_BYTES);
-        Self {
+        let told = Told {
             code,
             message,
             fields: Vec::new(),
@@ -51,17 +56,18 @@ impl Refusal {
             quota: None,
             metadata: Vec::new(),
             retry_after: code.retry_after(),
-        }
+        };
+        Self { told: Box::new(told) }
     }
 
     /// Names a field of the request as a dotted path (`google.rpc.BadRequest`).
     #[must_use]
     pub fn with_field(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
-        if self.fields.len() < MAX_FIELDS {
+        if self.told.fields.len() < MAX_FIELDS {
             let (mut field, mut description) = (field.into(), description.into());
             cut(&mut field, MAX_DESCRIPTION_BYTES);
             cut(&mut description, MAX_DESCRIPTION_BYTES);
-            self.fields.push((field, description));
+            self.told.fields.push((field, description));
         }
         self
     }
@@ -72,28 +78,28 @@ impl Refusal {
     pub fn with_resource(mut self, kind: &'static str, name: impl Into<String>) -> Self {
         let mut name = name.into();
         cut(&mut name, MAX_DESCRIPTION_BYTES);
-        self.resource = Some((kind, name));
+        self.told.resource = Some((kind, name));
         self
     }
 
     /// Names the limit that was hit (`google.rpc.QuotaFailure`).
     #[must_use]
     pub fn with_quota(mut self, subject: impl Into<String>, description: impl Into<String>) -> Self {
-        self.quota = Some((subject.into(), description.into()));
+        self.told.quota = Some((subject.into(), description.into()));
         self
     }
 
     /// Adds a fact for programs (`google.rpc.ErrorInfo.metadata`).
     #[must_use]
     pub fn with_metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.metadata.push((key, value.into()));
+        self.told.metadata.push((key, value.into()));
         self
     }
 
     /// Says when to try again, where the table's delay does not fit.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
+        self.told.retry_after = Some(delay);
         self
     }
 
@@ -101,8 +107,8 @@ impl Refusal {
     /// for programs.
     #[must_use]
     pub fn at_event(mut self, index: usize) -> Self {
-        self.message = format!("events[{index}]: {}", self.message);
-        for (field, _) in &mut self.fields {
+        self.told.message = format!("events[{index}]: {}", self.told.message);
+        for (field, _) in &mut self.told.fields {
             *field = match field.as_str() {
                 "event" => format!("events[{index}]"),
                 path => format!("events[{index}].{path}"),
@@ -114,9 +120,9 @@ impl Refusal {
     /// The same in few words, where many refusals share one message.
     #[must_use]
     pub fn brief(mut self) -> Self {
-        cut(&mut self.message, BRIEF_MESSAGE_BYTES);
-        self.fields.truncate(1);
-        for (_, description) in &mut self.fields {
+        cut(&mut self.told.message, BRIEF_MESSAGE_BYTES);
+        self.told.fields.truncate(1);
+        for (_, description) in &mut self.told.fields {
             description.clear();
         }
         self
@@ -124,62 +130,68 @@ impl Refusal {
 
     /// About how many bytes it has on the wire.
     pub fn size_bytes(&self) -> usize {
-        let fields = self.fields.iter().map(|(field, text)| field.len() + text.len() + 8);
-        self.message.len() + fields.sum::<usize>() + FIXED_BYTES
+        let fields = self
+            .told
+            .fields
+            .iter()
+            .map(|(field, text)| field.len() + text.len() + 8);
+        self.told.message.len() + fields.sum::<usize>() + FIXED_BYTES
     }
 
     /// The code.
     pub fn code(&self) -> FaultCode {
-        self.code
+        self.told.code
     }
 
     /// The words.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.told.message
     }
 
     /// As the status of a whole call.
     pub fn to_status(&self) -> Status {
-        self.status_with(self.code.grpc_code())
+        self.status_with(self.told.code.grpc_code())
     }
 
     /// As the status of one event, delivery or settlement within an answer.
     pub fn to_rpc_status(&self) -> google_rpc::Status {
-        let code = self.code.grpc_code();
+        let code = self.told.code.grpc_code();
         let status = self.status_with(code);
         // tonic carries the details as one encoded google.rpc.Status.
         google_rpc::Status::decode(status.details()).unwrap_or_else(|_| google_rpc::Status {
             code: code as i32,
-            message: self.message.clone(),
+            message: self.told.message.clone(),
             details: Vec::new(),
         })
     }
 
     fn status_with(&self, code: Code) -> Status {
         let metadata: HashMap<String, String> = self
+            .told
             .metadata
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.clone()))
             .collect();
         let mut details = ErrorDetails::new();
-        details.set_error_info(self.code.as_str(), ERROR_DOMAIN, metadata);
-        if !self.fields.is_empty() {
+        details.set_error_info(self.told.code.as_str(), ERROR_DOMAIN, metadata);
+        if !self.told.fields.is_empty() {
             let violations = self
+                .told
                 .fields
                 .iter()
                 .map(|(field, description)| FieldViolation::new(field.clone(), description.clone()));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
-        if let Some((kind, name)) = &self.resource {
-            details.set_resource_info(*kind, name.clone(), "", self.message.clone());
+        if let Some((kind, name)) = &self.told.resource {
+            details.set_resource_info(*kind, name.clone(), "", self.told.message.clone());
         }
-        if let Some((subject, description)) = &self.quota {
+        if let Some((subject, description)) = &self.told.quota {
             details.set_quota_failure(vec![QuotaViolation::new(subject.clone(), description.clone())]);
         }
-        if let Some(delay) = self.retry_after {
+        if let Some(delay) = self.told.retry_after {
             details.set_retry_info(Some(delay));
         }
-        Status::with_error_details(code, self.message.clone(), details)
+        Status::with_error_details(code, self.told.message.clone(), details)
     }
 }
 
@@ -191,7 +203,7 @@ impl From<Refusal> for Status {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} ({})", self.message, self.code)
+        write!(formatter, "{} ({})", self.told.message, self.told.code)
     }
 }
 

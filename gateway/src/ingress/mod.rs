@@ -5,8 +5,8 @@
 //! - [`answer`]: results as messages, written without a copy of each receipt.
 //! - [`deadline`]: how long a caller waits.
 //! - [`gate`]: what is refused before any event is looked at.
-//! - [`unary`]: Publish.
-//! - [`stream`]: PublishStream: numbered batches, a window, results in any order.
+//! - [`unary`]: the method `Publish`.
+//! - [`stream`]: the method `PublishStream`: numbered batches, a window, results in any order.
 
 pub mod answer;
 pub mod deadline;

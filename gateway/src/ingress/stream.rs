@@ -191,7 +191,7 @@ impl StreamReader {
 fn all_refused(events: &[Bytes], refusal: &Refusal) -> InFlight {
     let result = |index: u32| EventResult {
         index,
-        outcome: Outcome::Refused(Box::new(refusal.clone().at_event(index as usize))),
+        outcome: Outcome::Refused(refusal.clone().at_event(index as usize)),
     };
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
     InFlight {

@@ -97,7 +97,7 @@ fn read(response: PublishResponse, indices: &[u32], region: &RegionName) -> Vec<
             _ => {
                 let message = format!("the gateway of region {region} gave no result for it; it may be stored there");
                 let refusal = Refusal::new(FaultCode::PeerUnconfirmed, message);
-                Outcome::Unknown(Box::new(refusal.at_event(*ours as usize)))
+                Outcome::Unknown(refusal.at_event(*ours as usize))
             }
         };
         results.push(EventResult { index: *ours, outcome });
@@ -105,10 +105,10 @@ fn read(response: PublishResponse, indices: &[u32], region: &RegionName) -> Vec<
     results
 }
 
-fn all(indices: &[u32], refusal: &Refusal, outcome: impl Fn(Box<Refusal>) -> Outcome) -> Vec<EventResult> {
+fn all(indices: &[u32], refusal: &Refusal, outcome: impl Fn(Refusal) -> Outcome) -> Vec<EventResult> {
     let result = |index: &u32| EventResult {
         index: *index,
-        outcome: outcome(Box::new(refusal.clone().at_event(*index as usize))),
+        outcome: outcome(refusal.clone().at_event(*index as usize)),
     };
     indices.iter().map(result).collect()
 }

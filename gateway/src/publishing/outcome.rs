@@ -27,9 +27,9 @@ pub enum Outcome {
         position: Position,
     },
     /// Surely not stored.
-    Refused(Box<Refusal>),
+    Refused(Refusal),
     /// May be stored.
-    Unknown(Box<Refusal>),
+    Unknown(Refusal),
     /// What the gateway of another region said.
     Peer(Box<proto::PublishResult>),
 }
@@ -55,7 +55,7 @@ pub struct Results {
 impl Outcome {
     /// The outcome of an append that failed, for the event at `index`.
     pub fn of_failed_append(error: &AppendError, index: u32) -> Self {
-        let refusal = Box::new(Refusal::from(error).at_event(index as usize));
+        let refusal = Refusal::from(error).at_event(index as usize);
         match error.stored {
             Stored::No => Self::Refused(refusal),
             Stored::Unknown => Self::Unknown(refusal),
@@ -158,7 +158,7 @@ mod tests {
             template,
             position: Position { partition: 2, position },
         };
-        let refusal = || Box::new(Refusal::new(FaultCode::NoRoute, "no rule"));
+        let refusal = || Refusal::new(FaultCode::NoRoute, "no rule");
         let peer = proto::PublishResult {
             outcome: Some(proto::publish_result::Outcome::Receipt(proto::Receipt {
                 region: "eu-west".to_owned(),

@@ -151,7 +151,7 @@ impl Publishing {
                     if refused_bytes > MAX_REFUSED_BYTES {
                         refusal = refusal.brief();
                     }
-                    let outcome = Outcome::Refused(Box::new(refusal));
+                    let outcome = Outcome::Refused(refusal);
                     known.push(EventResult { index, outcome });
                 }
             }
@@ -208,13 +208,12 @@ impl Publishing {
     ) {
         for refused in refused {
             let (index, _) = events[refused.index];
-            let mut outcome = failed(&refused.error, index, &self.keeper);
-            if let (AppendErrorKind::RecordTooLarge, Outcome::Refused(refusal)) = (refused.error.kind, &mut outcome) {
-                **refusal = refusal
-                    .as_ref()
-                    .clone()
-                    .with_metadata("maxRecordBytes", end.max_record_bytes.to_string());
-            }
+            let outcome = match failed(&refused.error, index, &self.keeper) {
+                Outcome::Refused(refusal) if refused.error.kind == AppendErrorKind::RecordTooLarge => {
+                    Outcome::Refused(refusal.with_metadata("maxRecordBytes", end.max_record_bytes.to_string()))
+                }
+                outcome => outcome,
+            };
             known.push(EventResult { index, outcome });
         }
         let mut refused = refused.iter().map(|refused| refused.index).peekable();
@@ -293,7 +292,7 @@ async fn commit_results(
 fn unconfirmed(index: u32) -> Outcome {
     let message = "the broker has not confirmed the event in time; it may be stored";
     let refusal = Refusal::new(FaultCode::PublishDeadlineExceeded, message);
-    Outcome::Unknown(Box::new(refusal.at_event(index as usize)))
+    Outcome::Unknown(refusal.at_event(index as usize))
 }
 
 /// The outcome of a failed append. A topic of the rules that is not there yet is
@@ -304,7 +303,7 @@ fn failed(error: &meridian_broker::AppendError, index: u32, keeper: &TopicKeeper
         if keeper.creates() {
             let message = format!("{}; the gateway is making it, try again", error.message);
             let refusal = Refusal::new(FaultCode::TopicNotReady, message);
-            return Outcome::Refused(Box::new(refusal.at_event(index as usize)));
+            return Outcome::Refused(refusal.at_event(index as usize));
         }
     }
     Outcome::of_failed_append(error, index)

@@ -38,7 +38,7 @@ fn reindex_status(status: &mut google_rpc::Status, theirs: usize, ours: u32) {
                 };
                 if let Some(index) = info.metadata.get_mut(EVENT_INDEX) {
                     *index = ours.to_string();
-                    detail.value = info.encode_to_vec().into();
+                    detail.value = info.encode_to_vec();
                 }
             }
             BAD_REQUEST => {
@@ -50,7 +50,7 @@ fn reindex_status(status: &mut google_rpc::Status, theirs: usize, ours: u32) {
                         violation.field = field;
                     }
                 }
-                detail.value = request.encode_to_vec().into();
+                detail.value = request.encode_to_vec();
             }
             _ => {}
         }
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(reindex(receipt.clone(), 0, 3), receipt);
         let detail = prost_types::Any {
             type_url: BAD_REQUEST.to_owned(),
-            value: vec![255, 255].into(),
+            value: vec![255, 255],
         };
         let status = google_rpc::Status {
             code: 3,

@@ -1,6 +1,6 @@
 //! Gateways on embedded brokers in temporary folders, for the tests of this crate.
 
-#![allow(dead_code, unreachable_pub)] // each test binary uses its own part of it
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test binary uses its own part of it
 
 pub mod scripted;
 
