@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use meridian_broker::{Claim, Gap, PartitionPosition, RegionName};
+use meridian_proto::google_rpc;
 use meridian_proto::meridian as wire;
 use meridian_proto::meridian::subscribe_response::Response;
 use meridian_runtime::Clock;
@@ -133,25 +134,52 @@ pub(super) fn applied(delivery_id: u64) -> wire::SettlementResult {
     result(delivery_id, wire::SettlementOutcome::Applied, None)
 }
 
-pub(super) fn refused(delivery_id: u64, refusal: SettleRefusal) -> wire::SettlementResult {
-    let (outcome, code) = match refusal {
-        SettleRefusal::Stale => (wire::SettlementOutcome::Stale, FaultCode::LeaseOver),
-        SettleRefusal::UnknownDelivery => (wire::SettlementOutcome::UnknownDelivery, FaultCode::UnknownDelivery),
-    };
-    result(delivery_id, outcome, Some(Refusal::new(code, refusal.to_string())))
+/// Why settlements change nothing, as statuses that are made once: a worker may send much that is stale.
+#[derive(Clone, Debug)]
+pub(super) struct SettleRefusals {
+    stale: google_rpc::Status,
+    unknown_delivery: google_rpc::Status,
+}
+
+impl Default for SettleRefusals {
+    fn default() -> Self {
+        let status = |code, refusal: SettleRefusal| Refusal::new(code, refusal.to_string()).to_rpc_status();
+        Self {
+            stale: status(FaultCode::LeaseOver, SettleRefusal::Stale),
+            unknown_delivery: status(FaultCode::UnknownDelivery, SettleRefusal::UnknownDelivery),
+        }
+    }
+}
+
+impl SettleRefusals {
+    pub(super) fn result(&self, delivery_id: u64, refusal: SettleRefusal) -> wire::SettlementResult {
+        let (outcome, status) = match refusal {
+            SettleRefusal::Stale => (wire::SettlementOutcome::Stale, &self.stale),
+            SettleRefusal::UnknownDelivery => (wire::SettlementOutcome::UnknownDelivery, &self.unknown_delivery),
+        };
+        result(delivery_id, outcome, Some(status.clone()))
+    }
 }
 
 pub(super) fn invalid(delivery_id: u64, fault: &WordFault) -> wire::SettlementResult {
     let words = fault.to_string();
     let field = words.split(':').next().unwrap_or_default().to_owned();
     let refusal = Refusal::new(FaultCode::InvalidSettlement, words.clone()).with_field(field, words);
-    result(delivery_id, wire::SettlementOutcome::Invalid, Some(refusal))
+    result(
+        delivery_id,
+        wire::SettlementOutcome::Invalid,
+        Some(refusal.to_rpc_status()),
+    )
 }
 
-fn result(delivery_id: u64, outcome: wire::SettlementOutcome, error: Option<Refusal>) -> wire::SettlementResult {
+fn result(
+    delivery_id: u64,
+    outcome: wire::SettlementOutcome,
+    error: Option<google_rpc::Status>,
+) -> wire::SettlementResult {
     wire::SettlementResult {
         delivery_id,
         outcome: outcome.into(),
-        error: error.map(|refusal| refusal.to_rpc_status()),
+        error,
     }
 }

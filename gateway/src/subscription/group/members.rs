@@ -1,6 +1,6 @@
 //! The sessions' streams: what waits for each, and who is stalled. Who is handed what is the dispatcher's business.
 //!
-//! What holds: at most [`MAX_NOTICES`] notices and [`MAX_RESULTS`] settlement results wait for a session besides its
+//! What holds: at most [`MAX_NOTICES`] notices and `max_results` settlement results wait for a session besides its
 //! queue; a session over the latter does not read its stream and has to end. Deliveries are queued only for a session
 //! that has room, so they never wait here after a flush.
 
@@ -17,8 +17,10 @@ use crate::subscription::wire::response;
 
 /// Notices that wait for one session; later ones are dropped.
 const MAX_NOTICES: usize = 64;
-/// Settlement results that wait for one session.
-const MAX_RESULTS: usize = 65_536;
+/// Settlement results that may wait for one session, or two for each delivery of the largest credit if that is more.
+const MIN_MAX_RESULTS: usize = 16_384;
+/// Settlement results of one message.
+const MAX_RESULTS_PER_MESSAGE: usize = 1_024;
 
 /// One session's stream.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub(super) struct Member {
     leaving: Option<Option<Status>>,
     outbound: Outbound,
     deliveries: Vec<wire::Delivery>,
-    results: Vec<wire::SettlementResult>,
+    results: VecDeque<wire::SettlementResult>,
     notices: VecDeque<Response>,
     is_dirty: bool,
 }
@@ -44,7 +46,7 @@ impl Member {
             leaving: None,
             outbound,
             deliveries: Vec::new(),
-            results: Vec::new(),
+            results: VecDeque::new(),
             notices: VecDeque::new(),
             is_dirty: false,
         }
@@ -69,15 +71,15 @@ impl Member {
                 return false;
             }
         }
-        if !self.results.is_empty() {
-            let results = std::mem::take(&mut self.results);
-            let settled = response(Response::Settled(wire::SettlementResults { results }));
-            if let Err(back) = self.outbound.send(settled) {
-                if let Some(Response::Settled(settled)) = back.response {
-                    self.results = settled.results;
-                }
+        while !self.results.is_empty() {
+            if !self.outbound.has_room() {
                 return false;
             }
+            let count = self.results.len().min(MAX_RESULTS_PER_MESSAGE);
+            let results = self.results.drain(..count).collect();
+            let settled = response(Response::Settled(wire::SettlementResults { results }));
+            // There was room, and nobody else sends.
+            let _ = self.outbound.send(settled);
         }
         true
     }
@@ -95,16 +97,33 @@ pub(super) struct Flushed {
 }
 
 /// All sessions' streams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Members {
+    max_results: usize,
     by_id: HashMap<SessionId, Member>,
     dirty: Vec<SessionId>,
     stalled: HashSet<SessionId>,
 }
 
 impl Members {
+    /// None yet; each may have so many deliveries in flight.
+    pub(super) fn new(max_credit_messages: u32) -> Self {
+        let settled_and_renewed = (max_credit_messages as usize).saturating_mul(2);
+        Self {
+            max_results: settled_and_renewed.max(MIN_MAX_RESULTS),
+            by_id: HashMap::new(),
+            dirty: Vec::new(),
+            stalled: HashSet::new(),
+        }
+    }
+
     pub(super) fn add(&mut self, id: SessionId, member: Member) {
         self.by_id.insert(id, member);
+    }
+
+    /// More settlements in one message than a session can have use for.
+    pub(super) fn max_results(&self) -> usize {
+        self.max_results
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,13 +154,7 @@ impl Members {
         if !self.stays(id) {
             return;
         }
-        self.change(id, |member| {
-            if member.results.is_empty() {
-                member.results = results;
-            } else {
-                member.results.extend(results);
-            }
-        });
+        self.change(id, |member| member.results.extend(results));
     }
 
     pub(super) fn notify(&mut self, id: SessionId, notice: Response) {
@@ -218,7 +231,7 @@ impl Members {
                 flushed.ended.push(id);
                 continue;
             }
-            if member.results.len() > MAX_RESULTS {
+            if member.results.len() > self.max_results {
                 flushed.overdue.push(id);
             }
             if (!is_flushed || !member.outbound.has_room()) && member.outbound.stall() {

@@ -25,7 +25,7 @@ use crate::subscription::board::HealthBoard;
 use crate::subscription::metrics::GroupMetrics;
 use crate::subscription::options::SubscriptionOptions;
 use crate::subscription::terms::{GroupKey, GroupTerms};
-use crate::subscription::wire::{self, Moment};
+use crate::subscription::wire::{self, Moment, SettleRefusals};
 
 /// Commands that are applied in one turn.
 const MAX_COMMANDS_PER_TURN: usize = 64;
@@ -61,6 +61,7 @@ pub(in crate::subscription) struct Owner {
     pub(super) members: Members,
     pub(super) reading: Reading,
     pub(super) room: Arc<Notify>,
+    pub(super) settle_refusals: SettleRefusals,
     next_session: u64,
     pub(super) leaving: Option<Leaving>,
     /// Since when there has been no session.
@@ -104,9 +105,10 @@ impl Owner {
         let memory = std::mem::replace(&mut parts.memory, AttemptMemory::new(0));
         Self {
             dispatcher: Dispatcher::new(dispatch, memory, parts.seed),
-            members: Members::default(),
+            members: Members::new(options.max_credit_messages),
             reading: Reading::new(Arc::clone(&parts.broker), reader, parts.seed),
             room: Arc::new(Notify::new()),
+            settle_refusals: SettleRefusals::default(),
             next_session: 0,
             leaving: None,
             idle_since: Some(now),
@@ -189,10 +191,7 @@ impl Owner {
                 session,
                 release_in_flight,
             } => self.dispatcher.drain_session(session, release_in_flight),
-            Command::Refuse { session, refusal } => {
-                self.members.end(session, Some(refusal.to_status()));
-                self.close_session(session, SessionEnd::Orderly, "refused");
-            }
+            Command::Refuse { session, refusal } => self.refuse(session, &refusal),
             Command::Gone { session } => self.session_gone(session),
             Command::Leave {
                 reason,
@@ -243,6 +242,12 @@ impl Owner {
         self.idle_since = None;
         self.parts.metrics.all.sessions.inc();
         self.next_look = moment.now;
+    }
+
+    /// Ends the session of a worker that broke the contract.
+    pub(super) fn refuse(&mut self, id: SessionId, refusal: &Refusal) {
+        self.members.end(id, Some(refusal.to_status()));
+        self.close_session(id, SessionEnd::Orderly, "refused");
     }
 
     /// Takes a session out of the dispatcher; its stream ends on its own.

@@ -8,11 +8,22 @@ use meridian_proto::meridian as wire_types;
 
 use super::owner::Owner;
 use crate::dispatch::{Refusal, SessionId, Settled};
+use crate::fault::FaultCode;
 use crate::settlement::{DeadLetterDone, Word, WordLimits};
 use crate::subscription::wire;
 
 impl Owner {
     pub(super) fn settle(&mut self, session: SessionId, settlements: Vec<wire_types::Settlement>) {
+        let max = self.members.max_results();
+        if settlements.len() > max {
+            let words = format!(
+                "{} settlements in one message are over the limit of {max}",
+                settlements.len()
+            );
+            let refusal = crate::fault::Refusal::new(FaultCode::InvalidSession, words);
+            self.refuse(session, &refusal);
+            return;
+        }
         let now = self.parts.clock.now();
         let limits = self.parts.options.word_limits();
         let results = settlements
@@ -53,7 +64,7 @@ impl Owner {
                     Refusal::Stale => "stale",
                     Refusal::UnknownDelivery => "unknown_delivery",
                 });
-                wire::refused(delivery_id, refusal)
+                self.settle_refusals.result(delivery_id, refusal)
             }
         }
     }
