@@ -164,11 +164,36 @@ async fn a_client_that_goes_away_while_its_session_opens_leaves_nothing_behind()
         max_attempts: 1_000,
         ..open(name, 20)
     };
-    for _ in 0..30 {
-        let opening = Worker::open(here.channel().await, patient("hasty"));
-        // Cut at any moment of the opening.
-        let _ = tokio::time::timeout(Duration::from_millis(3), opening).await;
+    // Another session keeps the group busy, so that opening takes a while.
+    let mut busy = worker(
+        &here,
+        wire::OpenSession {
+            credit_bytes: 0,
+            ..open("busy", 0)
+        },
+    )
+    .await;
+    let busy = tokio::spawn(async move {
+        let nonsense = wire::Settlement {
+            delivery_id: 1_000_000,
+            action: SettlementAction::Accept.into(),
+            ..Default::default()
+        };
+        loop {
+            busy.settle_all(vec![nonsense.clone(); 5_000]).await;
+        }
+    });
+    let channel = here.channel().await;
+    for microseconds in (0..20_000).step_by(100) {
+        let opening = tokio::spawn(Worker::open(channel.clone(), patient("hasty")));
+        // Cut at any moment of the opening; a timer would be too coarse to find them.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(microseconds) {
+            tokio::task::yield_now().await;
+        }
+        opening.abort();
     }
+    busy.abort();
     let mut stays = worker(&here, patient("stays")).await;
     until("only one session is left", async || {
         here.metric("meridian_subscription_sessions") == 1
