@@ -1,5 +1,7 @@
 //! Sessions over real gRPC on an embedded broker: deliveries, settlements, credit, order, dead letters, draining.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::time::Duration;

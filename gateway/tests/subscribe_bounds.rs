@@ -1,6 +1,8 @@
 //! What holds a session in bounds, over real gRPC: credit in messages and bytes, orderings, large events, slow workers,
 //! limits, and what the worker is told meanwhile.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 mod subscribe_worker;
 

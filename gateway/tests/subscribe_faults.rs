@@ -1,6 +1,8 @@
 //! What becomes of sessions when their reader fails, loses a partition, meets a gap, or cannot read: over real gRPC, on
 //! an embedded broker whose readers follow a script.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 mod subscribe_worker;
 

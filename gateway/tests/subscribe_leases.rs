@@ -1,5 +1,7 @@
 //! Leases and words over real gRPC: expiry, late settlements, renewals, releases, attempts, dead letters, drains.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 mod subscribe_worker;
 

@@ -3,6 +3,8 @@
 //!
 //! Publisher, broker, gateway and workers share the process, and workers accept at once; so the figure is a lower bound.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints what it found")]
+
 mod harness;
 mod subscribe_worker;
 
