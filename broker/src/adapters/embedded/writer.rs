@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -26,6 +27,9 @@ use crate::error::{AppendError, AppendErrorKind, Stored};
 
 /// How often the watermark itself is made durable.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Up to so many appends of a commit are told by the writer itself.
+const FEW_APPENDS: usize = 4;
 
 /// What became of a commit.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Writer {
     pub(super) sequence: u64,
     pub(super) deleted: Vec<Uuid>,
     pub(super) reopen_at: Option<Instant>,
+    /// Where those who wait for outcomes live; absent outside of a runtime.
+    runtime: Option<Handle>,
     builders: Vec<BlockBuilder>,
     tail: VecDeque<(Arc<Partition>, usize)>,
     tail_bytes: usize,
@@ -64,6 +70,7 @@ impl Writer {
             sequence,
             deleted,
             reopen_at: None,
+            runtime: Handle::try_current().ok(),
             builders: Vec::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -158,10 +165,21 @@ impl Writer {
         match self.settle_commit(committed) {
             Committed::Durable => {
                 self.publish(touched, appended_ms);
-                round.resolve();
+                self.tell(round);
             }
             Committed::Absent(error) => round.fail(&error, Stored::No),
             Committed::Unknown(error) => round.fail(&error, Stored::Unknown),
+        }
+    }
+
+    /// Tells those who wait. Waking many tasks from a thread that is none of the
+    /// runtime's is dear, and the next commit would wait for it.
+    fn tell(&self, round: Round) {
+        match &self.runtime {
+            Some(runtime) if round.appends.len() > FEW_APPENDS => {
+                runtime.spawn(async move { round.resolve() });
+            }
+            _ => round.resolve(),
         }
     }
 
