@@ -34,8 +34,10 @@ const GROUPS: usize = 10;
 const PUBLISHERS: usize = 100;
 const EVENTS_OF_PUBLISHER_PER_SECOND: u64 = 50;
 const SAMPLE_PAUSE: Duration = Duration::from_secs(5);
-/// Growth over the last third, in MiB a minute, up to which memory is called level.
-const LEVEL_MEBIBYTES_PER_MINUTE: f64 = 2.0;
+/// Up to so much may the last third's peak be above the peak before it, for memory
+/// to be called level. A line through the samples would not do: memory tables fill and
+/// are emptied, which is a saw.
+const LEVEL_SHARE: f64 = 0.05;
 
 /// Watches one broker's gateway for `watched`.
 pub(crate) async fn run(
@@ -59,15 +61,15 @@ pub(crate) async fn run(
     delete_topic(broker, &quiet).await?;
     delete_topic(broker, &busy).await?;
 
-    let slope = slope_of_last_third(&series);
-    let level = if slope < LEVEL_MEBIBYTES_PER_MINUTE {
+    let (before, last) = peaks(&series);
+    let level = if last <= before * (1.0 + LEVEL_SHARE) {
         "levels off"
     } else {
         "still grows"
     };
     let samples: Vec<String> = series.iter().map(|(_, size)| format!("{size:.0}")).collect();
     progress.say(&format!(
-        "idle, {}: resident MiB each {} s: {}; last third {slope:+.2} MiB/min: {level}; {receipts} receipts",
+        "idle, {}: resident MiB each {} s: {}; peak {before:.0}, in the last third {last:.0}: {level}; {receipts} receipts",
         broker.name(),
         SAMPLE_PAUSE.as_secs(),
         samples.join(" ")
@@ -87,11 +89,8 @@ pub(crate) async fn run(
             one(series.last().map_or(f64::NAN, |(_, size)| *size)),
         ),
         Row::new(name("memory, peak"), "MiB", one(mebibytes(usage.peak_resident_bytes))),
-        Row::new(
-            name(&format!("growth in the last third ({level})")),
-            "MiB/min",
-            one(slope),
-        ),
+        Row::new(name(&format!("peak of the last third ({level})")), "MiB", one(last))
+            .against("peak before it", one(before)),
     ])
 }
 
@@ -121,18 +120,11 @@ async fn watch_memory(
     }
 }
 
-/// By least squares, in MiB a minute.
-fn slope_of_last_third(series: &[(f64, f64)]) -> f64 {
-    let last = &series[series.len() * 2 / 3..];
-    let count = last.len() as f64;
-    let mean_time = last.iter().map(|(time, _)| time).sum::<f64>() / count;
-    let mean_size = last.iter().map(|(_, size)| size).sum::<f64>() / count;
-    let above: f64 = last
-        .iter()
-        .map(|(time, size)| (time - mean_time) * (size - mean_size))
-        .sum();
-    let below: f64 = last.iter().map(|(time, _)| (time - mean_time).powi(2)).sum();
-    if below == 0.0 { 0.0 } else { above / below * 60.0 }
+/// The greatest size in the first two thirds, and in the last one.
+fn peaks(series: &[(f64, f64)]) -> (f64, f64) {
+    let peak = |part: &[(f64, f64)]| part.iter().map(|(_, size)| *size).fold(0.0, f64::max);
+    let (before, last) = series.split_at(series.len() * 2 / 3);
+    (peak(before), peak(last))
 }
 
 /// Open sessions to whom nothing is handed.
@@ -278,10 +270,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slope_is_of_the_last_third_alone() {
-        let mut series: Vec<(f64, f64)> = (0..6).map(|at| (f64::from(at) * 5.0, f64::from(at) * 100.0)).collect();
-        series.extend((6..9).map(|at| (f64::from(at) * 5.0, 600.0 + f64::from(at))));
-        assert!((slope_of_last_third(&series) - 12.0).abs() < 1e-9);
-        assert_eq!(slope_of_last_third(&[(0.0, 5.0)]), 0.0);
+    fn the_last_third_is_told_from_what_was_before() {
+        let series: Vec<(f64, f64)> = [1.0, 9.0, 2.0, 8.0, 3.0, 4.0].map(|size| (0.0, size)).to_vec();
+        assert_eq!(peaks(&series), (9.0, 4.0));
     }
 }
