@@ -12,7 +12,7 @@
 //! - [`ledger`]: what one reader holds and what became of it, pure.
 //! - [`partitioner`]: the partition of a key, as Kafka's Java client has it.
 //! - [`adapters`]: the only place that names a broker's client library.
-//! - [`instrument`]: the decorator that counts, around any broker.
+//! - `instrument`: the decorator that counts, around any broker.
 //! - [`metrics`]: every metric of this crate.
 //! - `conformance`: the suite that holds every adapter to the duties of the seam.
 //! - [`config`]: what an operator says about one broker.

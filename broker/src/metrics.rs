@@ -1,7 +1,7 @@
 //! The metrics of this crate: every name, its unit and its help, in one place.
 //!
 //! A process registers [`BrokerMetrics`] once and hands it to every broker that
-//! it connects; the decorator in [`instrument`](crate::instrument) counts. Labels
+//! it connects; the decorator in [`instrument`](mod@crate::instrument) counts. Labels
 //! are the broker (`broker_region`, `broker`) and closed sets of words; no topic,
 //! group or message text becomes a label. The region of a broker has a label name
 //! of its own, because a registry may already give `region` to every line.

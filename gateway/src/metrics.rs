@@ -133,7 +133,8 @@ impl GatewayMetrics {
     }
 }
 
-fn take<M>(registry: &Metrics, name: &str, help: &str) -> Result<M, RegisterError>
+/// Registers a metric that begins at its default.
+pub(crate) fn take<M>(registry: &Metrics, name: &str, help: &str) -> Result<M, RegisterError>
 where
     M: prometheus_client::registry::Metric + Clone + Default,
 {

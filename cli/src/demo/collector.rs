@@ -127,7 +127,10 @@ impl Collector {
                     if count == 0 {
                         return Ok(());
                     }
-                    let progressed = taken.drain(..).fold(false, |progressed, observation| self.observe(observation) || progressed);
+                    let mut progressed = false;
+                    for observation in taken.drain(..) {
+                        progressed |= self.observe(observation);
+                    }
                     if let Some(drain) = drain.as_mut().filter(|_| progressed) {
                         drain.progressed = Instant::now();
                     }

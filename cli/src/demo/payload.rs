@@ -66,7 +66,7 @@ mod tests {
         let other = EventName { sequence: 4, ..name };
         let event = |id: EventName| {
             EventBuilder::new(&id.to_string(), "/demo", "com.acme.test")
-                .text_data(&write(name, 42))
+                .text_data(write(name, 42))
                 .build()
                 .unwrap()
         };

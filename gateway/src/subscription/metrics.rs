@@ -1,7 +1,7 @@
 //! Every metric of subscriptions, with its help and unit.
 //!
 //! What holds: labels come from closed sets (words, reasons, outcomes), or are broker and group, of which at most
-//! [`MAX_GROUP_LABELS`] are kept apart.
+//! `MAX_GROUP_LABELS` are kept apart.
 
 use meridian_runtime::{BoundedFamily, Metrics, OVERFLOW, RegisterError, latency_histogram};
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +12,7 @@ use prometheus_client::registry::Metric;
 
 use super::terms::GroupKey;
 use crate::dispatch::DeadLetterReason;
+use crate::metrics::take;
 use crate::settlement::Word;
 
 /// The most groups that have metrics of their own.
@@ -193,12 +194,6 @@ impl GroupMetrics {
 /// A count as a gauge takes it.
 pub(super) fn gauge(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
-}
-
-fn take<M: Metric + Clone + Default>(registry: &Metrics, name: &str, help: &str) -> Result<M, RegisterError> {
-    let metric = M::default();
-    registry.register(name, help, metric.clone())?;
-    Ok(metric)
 }
 
 fn by_group<M>(registry: &Metrics, name: &str, help: &str) -> Result<BoundedFamily<GroupLabels, M>, RegisterError>

@@ -140,6 +140,6 @@ async fn listen(mut messages: Streaming<wire::SubscribeRequest>, joined: Joined,
 fn refuse(session: crate::dispatch::SessionId, words: &str) -> Command {
     Command::Refuse {
         session,
-        refusal: Box::new(Refusal::new(FaultCode::InvalidSession, words)),
+        refusal: Refusal::new(FaultCode::InvalidSession, words),
     }
 }

@@ -190,9 +190,10 @@ pub fn details(status: &meridian_proto::google_rpc::Status) -> tonic_types::Erro
 
 /// Waits until something holds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
     let waited = tokio::time::timeout(SOON, async {
         while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            looks.tick().await;
         }
     });
     assert!(waited.await.is_ok(), "in vain: {what}");

@@ -1,5 +1,5 @@
 //! What an operator says about a Kafka cluster, read and checked; what librdkafka
-//! is told of it is the business of [`settings`](super::settings).
+//! is told of it is the business of `settings`.
 //!
 //! What holds: a secret never shows in `Debug` or a fault; raw properties are
 //! taken from a list only, for most of the others would undo a duty of the seam.

@@ -1,15 +1,15 @@
 //! Apache Kafka, through librdkafka.
 //!
 //! - [`config`]: what an operator says of a cluster.
-//! - [`settings`]: what librdkafka is told of it.
-//! - [`native`]: librdkafka made safe, the only unsafe code.
-//! - [`error`]: its codes, and what they mean at the seam.
-//! - [`broker`]: the parts tied together.
-//! - [`cluster`], [`health`]: one cluster: is it there, how many partitions have topics.
-//! - [`appender`], [`placement`], [`room`], [`session`], [`in_flight`]: admitting
+//! - `settings`: what librdkafka is told of it.
+//! - `native`: librdkafka made safe, the only unsafe code.
+//! - `error`: its codes, and what they mean at the seam.
+//! - `broker`: the parts tied together.
+//! - `cluster`, `health`: one cluster: is it there, how many partitions have topics.
+//! - `appender`, `placement`, `room`, `session`, `in_flight`: admitting
 //!   records, in the order in which a record meets them.
-//! - [`reader`]: a member of a group.
-//! - [`admin`]: topics and groups.
+//! - `reader`: a member of a group.
+//! - `admin`: topics and groups.
 
 mod admin;
 mod appender;

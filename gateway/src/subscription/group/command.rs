@@ -32,7 +32,7 @@ pub(in crate::subscription) enum Command {
         release_in_flight: bool,
     },
     /// A worker broke the contract: its session ends with this.
-    Refuse { session: SessionId, refusal: Box<Refusal> },
+    Refuse { session: SessionId, refusal: Refusal },
     /// The stream of a session is lost or has ended.
     Gone { session: SessionId },
     /// The gateway asks all sessions to move, and gives the group up at the deadline; answers how many were asked.

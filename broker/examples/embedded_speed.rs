@@ -1,5 +1,5 @@
 //! How fast the embedded broker appends, with every commit fsynced: run by hand,
-//! `cargo test --release -p meridian-broker --test embedded_speed -- --ignored --nocapture`.
+//! `cargo run --release -p meridian-broker --example embedded_speed`.
 //!
 //! Prints records and commits (one fsync each) a second and the processor time
 //! of a record. `EMBEDDED_SPEED_DIRECTORY` chooses the disk.
@@ -10,6 +10,7 @@
     reason = "a measurement prints what it found"
 )]
 
+#[path = "../tests/embedded_store/mod.rs"]
 mod embedded_store;
 
 use std::path::Path;
@@ -114,9 +115,8 @@ async fn measure(tasks: usize, batch: usize, bytes: usize, reads: bool) {
     broker.close(Duration::from_secs(30)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn records_a_second() {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
     measure(1, 1, 200, false).await;
     measure(64, 1, 200, false).await;
     measure(1000, 1, 200, false).await;
