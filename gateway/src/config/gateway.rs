@@ -206,6 +206,9 @@ fn read_default(root: &Mapping<'_>, brokers: &[BrokerConfig], faults: &mut Fault
 
 #[cfg(test)]
 mod tests {
+    use meridian_broker::adapters::embedded::EmbeddedConfig;
+    use meridian_broker::adapters::kafka::KafkaConfig;
+
     use super::*;
 
     fn read(text: &str) -> Result<GatewayConfig, Faults> {
@@ -280,5 +283,16 @@ colour: blue
         .unwrap();
         let faults = GatewayConfig::load(&path, []).unwrap_err().to_string();
         assert!(faults.contains("rules.yaml:3") && faults.contains("mars"), "{faults}");
+    }
+
+    #[test]
+    fn every_key_is_in_the_documentation() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let keys = KEYS.iter().chain(limits::KEYS).chain(crate::subscription::options::KEYS);
+        for key in keys.chain(EmbeddedConfig::KEYS).chain(KafkaConfig::KEYS) {
+            let shown = [format!("`{key}`"), format!("`{key}."), format!("`{key}:")];
+            assert!(shown.iter().any(|shown| page.contains(shown)), "docs/configuration.md does not explain {key}");
+        }
     }
 }

@@ -12,7 +12,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// The keys of the section.
-const KEYS: &[&str] = &[
+pub(crate) const KEYS: &[&str] = &[
     "max_sessions",
     "max_groups",
     "max_credit_messages",
