@@ -289,10 +289,16 @@ colour: blue
     fn every_key_is_in_the_documentation() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
         let page = std::fs::read_to_string(path).unwrap();
-        let keys = KEYS.iter().chain(limits::KEYS).chain(crate::subscription::options::KEYS);
+        let keys = KEYS
+            .iter()
+            .chain(limits::KEYS)
+            .chain(crate::subscription::options::KEYS);
         for key in keys.chain(EmbeddedConfig::KEYS).chain(KafkaConfig::KEYS) {
             let shown = [format!("`{key}`"), format!("`{key}."), format!("`{key}:")];
-            assert!(shown.iter().any(|shown| page.contains(shown)), "docs/configuration.md does not explain {key}");
+            assert!(
+                shown.iter().any(|shown| page.contains(shown)),
+                "docs/configuration.md does not explain {key}"
+            );
         }
     }
 }
