@@ -173,6 +173,9 @@ impl LinkCell {
     pub(crate) fn opened(&self, settler: Arc<dyn Settler>, targets: BTreeMap<TopicName, TopicName>) {
         let mut inner = self.lock();
         inner.settler = Some(settler);
+        inner
+            .times
+            .retain(|partition, _| targets.contains_key(&partition.topic));
         inner.targets = targets;
     }
 
@@ -182,8 +185,6 @@ impl LinkCell {
         if let Some(settler) = inner.settler.take() {
             inner.standings = settler.positions().into_iter().map(Standing::from).collect();
         }
-        // What was read and not mirrored is read again.
-        inner.times.values_mut().for_each(|times| times.front_ms = None);
     }
 
     /// Where the group stands, as the broker has it.
@@ -194,9 +195,8 @@ impl LinkCell {
     /// What the lines know of times; when a partition was last caught up is known here.
     pub(crate) fn set_times(&self, times: BTreeMap<TopicPartition, Times>) {
         let mut inner = self.lock();
-        let before = std::mem::replace(&mut inner.times, times);
-        for (partition, times) in &mut inner.times {
-            times.caught_up_ms = before.get(partition).and_then(|before| before.caught_up_ms);
+        for (partition, said) in times {
+            inner.times.entry(partition).or_default().learn(said);
         }
     }
 
@@ -206,7 +206,7 @@ impl LinkCell {
         let mut inner = self.lock();
         for standing in inner.standings() {
             if standing.lag_records == 0 {
-                inner.times.entry(standing.partition).or_default().caught_up_ms = Some(now_ms);
+                inner.times.entry(standing.partition).or_default().catch_up(now_ms);
             }
         }
         let (records, seconds) = inner.lag(now_ms);

@@ -46,6 +46,21 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// Takes over what a session's lines say. Lines that have not read yet say
+    /// nothing, and what was known before them still bounds.
+    pub(crate) fn learn(&mut self, said: Times) {
+        if said.front_ms.is_some() || said.last_ms.is_some() {
+            self.front_ms = said.front_ms;
+            self.last_ms = said.last_ms;
+        }
+    }
+
+    /// Nothing is left to mirror now.
+    pub(crate) fn catch_up(&mut self, now_ms: i64) {
+        self.front_ms = None;
+        self.caught_up_ms = Some(now_ms);
+    }
+
     /// The age of the oldest record that is not mirrored, given that there is one.
     ///
     /// A record that was not read yet is younger than the last one mirrored, and
@@ -85,5 +100,22 @@ mod tests {
         );
         assert_eq!(times(None, None, None).age_ms(1_000), 0, "nothing is known yet");
         assert_eq!(times(Some(2_000), None, None).age_ms(1_000), 0, "a clock that is ahead");
+    }
+
+    #[test]
+    fn a_session_that_has_read_nothing_forgets_nothing() {
+        let mut times = Times::default();
+        times.catch_up(100);
+        times.learn(Times::default());
+        assert_eq!(times.age_ms(1_000), 900);
+        times.learn(Times {
+            front_ms: Some(400),
+            last_ms: Some(300),
+            caught_up_ms: None,
+        });
+        times.learn(Times::default());
+        assert_eq!(times.age_ms(1_000), 600, "it is still the oldest that is not mirrored");
+        times.catch_up(950);
+        assert_eq!(times.age_ms(1_000), 50, "what was the oldest is mirrored");
     }
 }

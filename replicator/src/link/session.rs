@@ -186,7 +186,9 @@ impl Session {
             Mode::Stop(at) => at.saturating_duration_since(self.cell.clock().now()),
             _ => DRAIN_WITHIN,
         };
+        // A closed reader knows no positions; what it knows of times must be told before.
         self.cell.set_times(self.lanes.times());
+        self.cell.measure();
         if let Err(error) = reader.close(limit).await {
             tracing::warn!(link = %self.cell.spec.name, %error, "the last positions were not committed; the records after them come again");
         }

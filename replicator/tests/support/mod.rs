@@ -23,7 +23,7 @@ use meridian_runtime::{Health, Metrics, SystemClock};
 use tempfile::TempDir;
 
 /// The longest that anything here takes.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// A broker of one region, and its store.
 pub struct Site {

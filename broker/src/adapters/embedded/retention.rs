@@ -20,7 +20,8 @@ use crate::name::TopicName;
 
 /// How many blocks one step looks at or removes.
 const BLOCKS_PER_STEP: usize = 64;
-/// How many steps a partition has before the writer turns to appends again.
+/// How many steps a partition has before the writer turns to appends again, and
+/// how many the deleted topics have together.
 const STEPS_PER_ROUND: usize = 8;
 
 impl Writer {
@@ -100,30 +101,28 @@ impl Writer {
         }
     }
 
-    /// One step of letting old blocks go.
-    pub(super) fn retain(&mut self) {
+    /// One round of letting old blocks go. True when more may go at once: else
+    /// what is written faster than one round an interval removes would pile up.
+    pub(super) fn retain(&mut self) -> bool {
         if self.reopen_at.is_some() {
-            return;
+            return false;
         }
+        let mut is_more = false;
         for topic in self.core.topics.all() {
             for partition in &topic.partitions {
-                for _ in 0..STEPS_PER_ROUND {
-                    match self.retain_partition(&topic, partition) {
-                        Ok(true) => {}
-                        Ok(false) => break,
-                        Err(error) => {
-                            tracing::error!(%error, partition = %partition.name, "old records could not be removed");
-                            break;
-                        }
-                    }
-                }
+                let removed = several_steps(|| self.retain_partition(&topic, partition));
+                is_more |= removed.unwrap_or_else(|error| {
+                    tracing::error!(%error, partition = %partition.name, "old records could not be removed");
+                    false
+                });
             }
         }
-        if let Some(id) = self.deleted.last().copied()
-            && let Err(error) = self.purge(id)
-        {
-            tracing::error!(%error, topic = %id, "a deleted topic's records could not be removed");
-        }
+        let removed = several_steps(|| self.purge());
+        is_more
+            | removed.unwrap_or_else(|error| {
+                tracing::error!(%error, "a deleted topic's records could not be removed");
+                false
+            })
     }
 
     /// True when there may be more to remove.
@@ -176,10 +175,11 @@ impl Writer {
         Ok(oldest.is_none() && left.start > row.start)
     }
 
-    /// Removes some blocks of a deleted topic; the last step forgets the topic.
-    fn purge(&mut self, id: Uuid) -> Result<(), StoreError> {
-        let Some(store) = self.core.store() else {
-            return Ok(());
+    /// Removes some blocks of the topic that was deleted first; its last step
+    /// forgets the topic. True when there may be more to remove.
+    fn purge(&mut self) -> Result<bool, StoreError> {
+        let (Some(id), Some(store)) = (self.deleted.first().copied(), self.core.store()) else {
+            return Ok(false);
         };
         let keys = store.block_keys(id, BLOCKS_PER_STEP)?;
         let mut changes = store.changes();
@@ -194,7 +194,7 @@ impl Writer {
         if keys.is_empty() {
             self.deleted.retain(|deleted| *deleted != id);
         }
-        Ok(())
+        Ok(!self.deleted.is_empty())
     }
 
     /// Commits a removal. Should a crash undo it, it is done again.
@@ -207,6 +207,17 @@ impl Writer {
         }
         removed
     }
+}
+
+/// Steps until one says that nothing is left, fails, or the round is over: true
+/// then.
+fn several_steps(mut step: impl FnMut() -> Result<bool, StoreError>) -> Result<bool, StoreError> {
+    for _ in 0..STEPS_PER_ROUND {
+        if !step()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A topic as people see it.

@@ -105,8 +105,12 @@ impl Writer {
             self.try_to_mend();
         }
         if now >= self.next_retention {
-            self.next_retention = now + self.core.config.retention_interval;
-            self.retain();
+            let is_more = self.retain();
+            self.next_retention = if is_more {
+                now
+            } else {
+                now + self.core.config.retention_interval
+            };
         }
         if now >= self.next_watermark {
             self.next_watermark = now + WATERMARK_INTERVAL;
