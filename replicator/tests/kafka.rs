@@ -4,8 +4,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use meridian_broker::Broker;
 use meridian_broker::adapters::kafka::config::KafkaConfig;
@@ -156,35 +157,51 @@ async fn a_new_topic_joins_and_a_pause_loses_nothing() {
     running.close().await;
 }
 
-#[test]
-fn a_crash_between_append_and_checkpoint_gives_duplicates_and_no_other_order() {
-    let brokers = tokio::runtime::Runtime::new().unwrap();
+/// What the child is told: the topic and the link.
+const MIRRORED: &str = "MERIDIAN_TEST_MIRRORED";
+
+/// The child of the test below; without its variable there is nothing to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mirrors_until_it_is_killed() {
+    let Ok(told) = std::env::var(MIRRORED) else { return };
+    let (orders, name) = told.split_once(' ').unwrap();
+    let (source, target) = clusters().await;
+    let mut spec = link(name, &source, &target, &[orders]);
+    spec.options.batch_records = 100;
+    let running = start(vec![spec]);
+    running
+        .wait(name, "half way", |status| status.mirrored_records > 5_000)
+        .await;
+    println!("half way");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigkill_between_append_and_checkpoint_gives_duplicates_and_no_other_order() {
     let (orders, name) = (fresh("orders"), fresh("link"));
-    let (source, target) = brokers.block_on(clusters());
-    brokers.block_on(async {
-        make_topic(&source, &orders, 3).await;
-        append_numbers(&source, &orders, 0..30_000).await;
-    });
-    // The clients die with this runtime: no reader is closed, no group is left.
-    let process = tokio::runtime::Runtime::new().unwrap();
-    process.block_on(async {
-        let (source, target) = clusters().await;
-        let mut spec = link(&name, &source, &target, &[&orders]);
-        spec.options.batch_records = 100;
-        let running = start(vec![spec]);
-        running
-            .wait(&name, "half way", |status| status.mirrored_records > 5_000)
-            .await;
-        std::mem::forget(running);
-    });
-    process.shutdown_timeout(Duration::ZERO);
-    brokers.block_on(async {
-        let running = start(vec![link(&name, &source, &target, &[&orders])]);
-        let mirrored = read_numbers(&target, &format!("us-east.{orders}"), 0..30_000).await;
-        assert_eq!(judge(&mirrored).overtaken, 0, "{:?}", judge(&mirrored));
-        running
-            .wait(&name, "caught up", |status| status.lag_messages == 0)
-            .await;
-        running.close().await;
-    });
+    let (source, target) = clusters().await;
+    make_topic(&source, &orders, 3).await;
+    append_numbers(&source, &orders, 0..30_000).await;
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "mirrors_until_it_is_killed", "--nocapture"])
+        .env(MIRRORED, format!("{orders} {name}"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = stdout.lines().map(|line| line.unwrap());
+    assert!(
+        lines.any(|line| line.ends_with("half way")),
+        "the child ended by itself"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let running = start(vec![link(&name, &source, &target, &[&orders])]);
+    let mirrored = read_numbers(&target, &format!("us-east.{orders}"), 0..30_000).await;
+    assert_eq!(judge(&mirrored).overtaken, 0, "{:?}", judge(&mirrored));
+    running
+        .wait(&name, "caught up", |status| status.lag_messages == 0)
+        .await;
+    running.close().await;
 }

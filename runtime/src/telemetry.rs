@@ -15,6 +15,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Libraries that tell of their daily work at `info`, which is no operator's concern. A filter that names one wins.
+const QUIET_LIBRARIES: &str = "fjall=warn,lsm_tree=warn";
+
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -76,9 +79,11 @@ pub fn subscriber<W>(options: &LogOptions, writer: W) -> Result<Box<dyn Subscrib
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&options.filter).map_err(|error| TelemetryError::Filter {
-        filter: options.filter.clone(),
-        reason: error.to_string(),
+    let filter = EnvFilter::try_new(format!("{QUIET_LIBRARIES},{}", options.filter)).map_err(|error| {
+        TelemetryError::Filter {
+            filter: options.filter.clone(),
+            reason: error.to_string(),
+        }
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     Ok(match options.format {
@@ -191,10 +196,15 @@ mod tests {
     }
 
     fn lines(format: LogFormat, log: impl FnOnce()) -> String {
+        lines_under("info", format, log)
+    }
+
+    fn lines_under(filter: &str, format: LogFormat, log: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
         let options = LogOptions {
             format,
+            filter: filter.to_owned(),
             ..LogOptions::default()
         };
         let subscriber = subscriber(&options, move || writer.clone()).unwrap();
@@ -209,6 +219,18 @@ mod tests {
         let span = tracing::info_span!("request", peer = %EVIL);
         let _entered = span.enter();
         tracing::info!(topic = %EVIL, quoted = EVIL, "said {EVIL}");
+    }
+
+    #[test]
+    fn a_library_of_much_talk_speaks_when_it_is_asked_or_worried() {
+        let log = || {
+            tracing::info!(target: "fjall::db", "opened");
+            tracing::warn!(target: "lsm_tree::tree", "slow");
+        };
+        let told = lines(LogFormat::Text, log);
+        assert!(!told.contains("opened") && told.contains("slow"), "{told}");
+        assert!(lines_under("info,fjall=info", LogFormat::Text, log).contains("opened"));
+        assert_eq!(lines_under("error", LogFormat::Text, || tracing::warn!("hm")), "");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! It takes events in order, gives each to a gateway by load, batches them as
 //! the stream allows, resolves each by its result, and sends failed ones again.
-//! Order per key is kept by `lines`; which gateway is `balance`'s choice.
+//! Order per key is kept by `lines`; which gateway is `balance`'s choice; what
+//! becomes of answers is the part of [`retries`].
+
+mod retries;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,12 +21,11 @@ use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use crate::balance::Balancer;
-use crate::error::PublishError;
-use crate::publisher::handle::{Command, Entry, Outcome};
+use crate::publisher::handle::{Command, Entry};
 use crate::publisher::lane::{self, LaneEvent, LaneReport};
-use crate::publisher::lines::{Lines, Offer, Ordered, Recovery};
+use crate::publisher::lines::{Lines, Offer, Ordered};
 use crate::publisher::options::Options;
-use crate::publisher::outcome::{lost, not_sent, outcome_of, timed_out};
+use crate::publisher::outcome::{lost, not_sent, outcome_of};
 
 const COMMANDS_AT_ONCE: usize = 1024;
 const REPORTS_WAITING: usize = 256;
@@ -222,7 +224,11 @@ impl Engine {
     }
 
     fn send_batch(&mut self, gateway: usize) {
+        self.hold_back(gateway);
         let lane = &mut self.lanes[gateway];
+        if lane.pending.is_empty() {
+            return;
+        }
         let mut bytes = 0;
         let mut count = 0;
         for entry in lane.pending.iter().take(self.options.max_batch_events) {
@@ -251,6 +257,27 @@ impl Engine {
             // The lane's task has ended and its report is on the way: what was
             // not taken fails with the rest of the lane.
             lane.open = false;
+        }
+    }
+
+    /// Takes back what must not be sent, for an earlier event of its key failed since
+    /// it was given to the lane.
+    fn hold_back(&mut self, gateway: usize) {
+        if !self.lines.is_any_failing() {
+            return;
+        }
+        let pending = std::mem::take(&mut self.lanes[gateway].pending);
+        for entry in pending {
+            let key = key_of(&entry).filter(|key| self.lines.must_stay(key));
+            let Some(key) = key else {
+                self.lanes[gateway].pending.push_back(entry);
+                continue;
+            };
+            self.balancer.answered(gateway, 1);
+            let attempts = entry.attempts.max(1);
+            if let Some(recovery) = self.lines.failed(&key, entry) {
+                self.recover(key, recovery, attempts);
+            }
         }
     }
 
@@ -322,141 +349,6 @@ impl Engine {
             self.balancer.answered(gateway, 1);
             self.on_outcome(entry, Err(not_sent(status)));
         }
-    }
-
-    fn on_outcome(&mut self, mut entry: Box<Entry>, outcome: Outcome) {
-        let key = key_of(&entry);
-        let worth_a_retry = |error: &PublishError| error.retryable() && Instant::now() < entry.deadline;
-        let recovery = match outcome {
-            Err(error) if worth_a_retry(&error) => {
-                entry.attempts += 1;
-                // An earlier try may be stored whatever became of this one.
-                let earlier = entry.last_error.take();
-                entry.last_error = Some(earlier.filter(PublishError::may_be_stored).unwrap_or(error));
-                match &key {
-                    Some(key) => self.lines.failed(key, entry),
-                    None => {
-                        self.retry_later(Retry::Event(entry));
-                        None
-                    }
-                }
-            }
-            outcome => {
-                let stored = outcome.is_ok();
-                let sequence = entry.sequence;
-                self.resolve(entry, outcome);
-                match &key {
-                    Some(key) if stored => self.lines.stored(key, sequence),
-                    Some(key) => self.lines.ended(key),
-                    None => None,
-                }
-            }
-        };
-        if let (Some(recovery), Some(key)) = (recovery, key) {
-            self.recover(key, recovery);
-        }
-    }
-
-    fn recover(&mut self, key: Bytes, recovery: Recovery<Box<Entry>>) {
-        for mut entry in recovery.overtaken {
-            let error = entry.last_error.take().unwrap_or(PublishError::Closed);
-            self.resolve(entry, Err(error));
-        }
-        if recovery.resume {
-            self.retry_later(Retry::Key(key));
-        }
-    }
-
-    fn retry_later(&mut self, retry: Retry) {
-        let attempts = match &retry {
-            Retry::Event(entry) => entry.attempts.saturating_sub(1),
-            Retry::Key(_) => 0,
-        };
-        let pause = self
-            .options
-            .retry_initial
-            .saturating_mul(1 << attempts.min(16))
-            .min(self.options.retry_maximum);
-        let spread = pause.mul_f64(0.5 + self.random.random::<f64>() / 2.0);
-        self.retries
-            .insert((Instant::now() + spread, self.random.random()), retry);
-    }
-
-    fn on_time(&mut self, now: Instant) {
-        while let Some(entry) = self.retries.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            match entry.remove() {
-                Retry::Event(entry) => self.accept_or_expire(entry, now),
-                Retry::Key(key) => {
-                    for entry in self.lines.resume(&key) {
-                        self.accept_or_expire(entry, now);
-                    }
-                }
-            }
-        }
-        let oldest = self.unresolved.first_key_value();
-        if oldest.is_some_and(|(_, deadline)| *deadline <= now) {
-            self.expire_waiting(now);
-        }
-    }
-
-    fn accept_or_expire(&mut self, mut entry: Box<Entry>, now: Instant) {
-        if entry.deadline > now {
-            self.accept(entry);
-            return;
-        }
-        let error = entry.last_error.take().unwrap_or_else(timed_out);
-        self.resolve(entry, Err(error));
-    }
-
-    /// Ends what waits past its deadline. Events that a gateway has keep their
-    /// place until it answers or the lane ends: the gateway's own deadline is
-    /// shorter than a stuck connection's keep-alive.
-    fn expire_waiting(&mut self, now: Instant) {
-        let waiting = std::mem::take(&mut self.backlog);
-        for entry in waiting {
-            if entry.deadline > now {
-                self.backlog.push_back(entry);
-            } else {
-                self.accept_or_expire(entry, now);
-            }
-        }
-        for gateway in 0..self.lanes.len() {
-            let expired = |lane: &Lane| {
-                lane.in_flight
-                    .values()
-                    .flatten()
-                    .flatten()
-                    .any(|entry| entry.deadline <= now)
-                    || lane.pending.iter().any(|entry| entry.deadline <= now)
-            };
-            if expired(&self.lanes[gateway]) {
-                // A gateway that left an event unanswered for the whole
-                // delivery time-out is given up: its stream is void.
-                self.lanes[gateway].epoch += 1;
-                self.on_closed(gateway, &Status::deadline_exceeded("no answer in time"));
-            }
-        }
-        // What is left past its deadline waits for a retry that will end it.
-        for deadline in self.unresolved.values_mut() {
-            if *deadline > now {
-                break;
-            }
-            *deadline = now + self.options.retry_maximum;
-        }
-    }
-
-    fn resolve(&mut self, entry: Box<Entry>, outcome: Outcome) {
-        self.unresolved.remove(&entry.sequence);
-        let earlier = entry.last_error.clone();
-        // A refusal after a try that may be stored is unknown as a whole.
-        let outcome = match (outcome, earlier) {
-            (Err(error), Some(earlier)) if earlier.may_be_stored() && !error.may_be_stored() => Err(earlier),
-            (outcome, _) => outcome,
-        };
-        entry.resolve(outcome);
     }
 
     fn answer_flushes(&mut self) {

@@ -166,6 +166,8 @@ impl Cluster {
                 }
                 Some(reason) => self.went_away(&reason),
             },
+            // This client has its own connections, which may come back later.
+            Err(_) if self.health.is_returning() => {}
             Err(error) => {
                 let servers = self.config.bootstrap.join(", ");
                 self.went_away(&format!("no broker of {servers} answers: {}", error.message));

@@ -13,6 +13,9 @@ use crate::seam::BrokerState;
 /// How long the first answer is waited for; then the broker counts as away.
 const FIRST_ANSWER_LIMIT: Duration = Duration::from_millis(700);
 
+/// How long a cluster that took a record may leave the question who it is without an answer.
+const RETURN_LIMIT: Duration = Duration::from_secs(10);
+
 /// The state of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reach {
@@ -21,6 +24,11 @@ enum Reach {
         since: SystemTime,
     },
     Available,
+    /// It was away and took a record; it has not said who it is.
+    Returning {
+        since: SystemTime,
+        taken_at: Instant,
+    },
     Unavailable {
         since: SystemTime,
         reason: String,
@@ -54,11 +62,28 @@ impl Health {
     pub(super) fn answered(&self) {
         self.reach.send_if_modified(|reach| match reach {
             Reach::Available | Reach::Closed => false,
-            Reach::Connecting { .. } | Reach::Unavailable { .. } => {
+            Reach::Connecting { .. } | Reach::Returning { .. } | Reach::Unavailable { .. } => {
                 *reach = Reach::Available;
                 true
             }
         });
+    }
+
+    /// A broker that was away took a record. Whether it is the same cluster is not
+    /// known yet: appends wait for that answer, for one refused now would be
+    /// overtaken by the next. True when this is news.
+    pub(super) fn returns(&self) -> bool {
+        let taken_at = self.clock.now();
+        self.reach.send_if_modified(|reach| match reach {
+            Reach::Available | Reach::Closed | Reach::Connecting { .. } | Reach::Returning { .. } => false,
+            Reach::Unavailable { since, .. } => {
+                *reach = Reach::Returning {
+                    since: *since,
+                    taken_at,
+                };
+                true
+            }
+        })
     }
 
     /// No broker answered. True when this is news.
@@ -66,7 +91,7 @@ impl Health {
         let now = wall_time(&self.clock);
         self.reach.send_if_modified(|reach| match reach {
             Reach::Unavailable { .. } | Reach::Closed => false,
-            Reach::Connecting { since } => {
+            Reach::Connecting { since } | Reach::Returning { since, .. } => {
                 *reach = Reach::Unavailable {
                     since: *since,
                     reason: reason.to_owned(),
@@ -92,6 +117,14 @@ impl Health {
         *self.reach.borrow() == Reach::Closed
     }
 
+    /// Whether it took a record lately, and has yet to say who it is.
+    pub(super) fn is_returning(&self) -> bool {
+        match &*self.reach.borrow() {
+            Reach::Returning { taken_at, .. } => self.clock.now().duration_since(*taken_at) < RETURN_LIMIT,
+            _ => false,
+        }
+    }
+
     pub(super) fn is_available(&self) -> bool {
         *self.reach.borrow() == Reach::Available
     }
@@ -99,7 +132,7 @@ impl Health {
     pub(super) fn state(&self) -> BrokerState {
         match &*self.reach.borrow() {
             Reach::Available => BrokerState::Available,
-            Reach::Connecting { since } => BrokerState::Unavailable {
+            Reach::Connecting { since } | Reach::Returning { since, .. } => BrokerState::Unavailable {
                 since: *since,
                 reason: "connecting".to_owned(),
             },
@@ -114,14 +147,18 @@ impl Health {
         }
     }
 
-    /// Returns at once, but for the time between connecting and the first answer.
+    /// Returns at once, but for the time between connecting, or returning, and the
+    /// first answer.
     pub(super) async fn usable(&self, deadline: Instant) -> Result<(), Unusable> {
         if self.is_available() {
             return Ok(());
         }
-        let deadline = deadline.min(self.clock.now() + FIRST_ANSWER_LIMIT);
         let mut receiver = self.reach.subscribe();
-        let known = receiver.wait_for(|reach| !matches!(reach, Reach::Connecting { .. }));
+        let deadline = match &*receiver.borrow() {
+            Reach::Connecting { .. } => deadline.min(self.clock.now() + FIRST_ANSWER_LIMIT),
+            _ => deadline,
+        };
+        let known = receiver.wait_for(|reach| !matches!(reach, Reach::Connecting { .. } | Reach::Returning { .. }));
         let known = tokio::time::timeout_at(deadline.into(), known).await;
         match known.as_ref().map(|known| known.as_deref()) {
             Ok(Ok(Reach::Available)) => Ok(()),
@@ -175,6 +212,20 @@ mod tests {
                 reason
             }
         );
+        assert!(health.returns());
+        assert!(!health.returns());
+        let reason = "connecting".to_owned();
+        assert_eq!(
+            health.state(),
+            BrokerState::Unavailable {
+                since: at(2_000),
+                reason
+            },
+            "it is away until it has said who it is"
+        );
+        health.answered();
+        assert_eq!(health.usable(Instant::now()).await, Ok(()));
+        assert!(!health.returns());
         health.close();
         health.answered();
         assert_eq!(health.usable(Instant::now()).await, Err(Unusable::Closed));

@@ -198,7 +198,8 @@ impl Session {
         if delivered {
             self.busy_since.store(self.age_millis(), Ordering::Relaxed);
         }
-        if stale {
+        let returns = delivered && self.cluster.health.returns();
+        if stale || returns {
             self.cluster.suspect(); // the counts of partitions are looked at with it
         }
         if fatal {
