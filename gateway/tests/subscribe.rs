@@ -249,6 +249,7 @@ async fn settled_work_does_not_come_again_after_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_gateway_asks_workers_to_move() {
     let here = started(1, 1).await;
+    let here = here.restart("us-east", "siblings: ['gateway-2:7400']\n").await;
     let mut worker = Session::open(&here, open(1)).await.unwrap();
     worker.deliveries(1).await;
     let draining = async {
@@ -265,6 +266,7 @@ async fn a_drained_gateway_asks_workers_to_move() {
         _ = &mut shutdown => panic!("stopped before the worker was asked"),
     };
     assert_eq!(request.reason, "the gateway stops");
+    assert_eq!(request.gateways, ["gateway-2:7400"]);
     drop(worker);
     assert!(shutdown.await.is_clean());
 }

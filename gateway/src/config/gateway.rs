@@ -11,7 +11,7 @@ use meridian_broker::{BrokerConfig, BrokerName, RegionName};
 use meridian_runtime::{Document, Faults, Mapping, SecretSources};
 
 use super::limits::{self, Limits};
-use super::sections::{Listen, Peer, RulesSource, TopicDefaults};
+use super::sections::{Listen, Peer, RulesSource, TopicDefaults, read_siblings};
 use crate::routing::{RuleContext, document};
 use crate::subscription::SubscriptionOptions;
 
@@ -24,6 +24,7 @@ const KEYS: &[&str] = &[
     "brokers",
     "default_broker",
     "peers",
+    "siblings",
     "rules",
     "topics",
     "limits",
@@ -100,6 +101,10 @@ impl GatewayConfig {
         let subscriptions = root
             .get("subscriptions")
             .map(|node| SubscriptionOptions::read(&node, faults));
+        let subscriptions = SubscriptionOptions {
+            siblings: read_siblings(&root, faults),
+            ..subscriptions.unwrap_or_default()
+        };
         let shutdown_deadline = root.seconds_or("shutdown_seconds", Duration::from_secs(30), 1.0..=3600.0, faults);
         Some(Self {
             region: region?,
@@ -110,7 +115,7 @@ impl GatewayConfig {
             rules,
             topics,
             limits,
-            subscriptions: subscriptions.unwrap_or_default(),
+            subscriptions,
             shutdown_deadline,
         })
     }
@@ -224,6 +229,7 @@ mod tests {
         assert_eq!(config.default_broker.as_str(), "main");
         assert_eq!(config.listen.data, "127.0.0.1:7400");
         assert_eq!(config.rules, RulesSource::Applied);
+        assert!(config.subscriptions.siblings.is_empty());
         assert_eq!(config.shutdown_deadline, Duration::from_secs(30));
     }
 
@@ -237,6 +243,7 @@ brokers:
   fast: { embedded: { directory: d } }
 default_broker: slow
 peers: { eu-west: { addresses: [] } }
+siblings: [next-door]
 limits: { max_event_bytes: 0 }
 colour: blue
 ";
@@ -249,8 +256,9 @@ colour: blue
             "2:region",
             "3:listen.data",
             "8:peers.eu-west.addresses",
-            "9:limits.max_event_bytes",
-            "10:colour",
+            "9:siblings",
+            "10:limits.max_event_bytes",
+            "11:colour",
         ] {
             assert!(told.iter().any(|told| told == place), "{place} is not among {told:?}");
         }

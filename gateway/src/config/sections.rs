@@ -7,7 +7,7 @@ use meridian_broker::RegionName;
 use meridian_runtime::{Faults, Mapping, Node};
 
 /// The most addresses of one peer.
-const MAX_PEER_ADDRESSES: usize = 64;
+const MAX_ADDRESSES: usize = 64;
 
 /// Where to listen, as `host:port`; port 0 takes any free one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,21 +86,32 @@ impl Peer {
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         let section = node.mapping(&["addresses"], faults)?;
         let list = section.required("addresses", faults)?;
-        let addresses = list.string_list(faults)?;
-        if addresses.is_empty() || addresses.len() > MAX_PEER_ADDRESSES {
-            list.fault(
-                faults,
-                format!("1 to {MAX_PEER_ADDRESSES} addresses are needed, such as [\"gateway.eu-west:7400\"]"),
-            );
-            return None;
-        }
-        for address in &addresses {
-            if let Err(reason) = check_address(address) {
-                list.fault(faults, reason);
-            }
-        }
+        let addresses = read_addresses(&list, faults)?;
         Some(Self { addresses })
     }
+}
+
+/// Reads `siblings`: the other gateways of the region, which workers may move to.
+pub(super) fn read_siblings(root: &Mapping<'_>, faults: &mut Faults) -> Vec<String> {
+    let list = root.get("siblings");
+    list.and_then(|list| read_addresses(&list, faults)).unwrap_or_default()
+}
+
+fn read_addresses(list: &Node<'_>, faults: &mut Faults) -> Option<Vec<String>> {
+    let addresses = list.string_list(faults)?;
+    if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
+        list.fault(
+            faults,
+            format!("1 to {MAX_ADDRESSES} addresses are needed, such as [\"gateway.eu-west:7400\"]"),
+        );
+        return None;
+    }
+    for address in &addresses {
+        if let Err(reason) = check_address(address) {
+            list.fault(faults, reason);
+        }
+    }
+    Some(addresses)
 }
 
 /// Where rules come from.

@@ -72,6 +72,9 @@ pub struct SubscriptionOptions {
     pub dead_letter_topic: DeadLetterTopicPattern,
     /// Partitions of a dead-letter topic that is made.
     pub dead_letter_partitions: u32,
+    /// The region's other gateways, `host:port` each, told to workers that are asked to
+    /// move. Not of this section: the gateway's own `siblings`.
+    pub siblings: Vec<String>,
 }
 
 impl Default for SubscriptionOptions {
@@ -95,6 +98,7 @@ impl Default for SubscriptionOptions {
             too_large_grace: Duration::from_secs(10),
             dead_letter_topic: DeadLetterTopicPattern::default(),
             dead_letter_partitions: 1,
+            siblings: Vec::new(),
         }
     }
 }
@@ -160,6 +164,7 @@ impl SubscriptionOptions {
             ),
             dead_letter_topic: section.parsed_or("dead_letter_topic", default.dead_letter_topic, faults),
             dead_letter_partitions: number("dead_letter_partitions", default.dead_letter_partitions, 10_000, faults),
+            siblings: default.siblings,
         };
         options.check(&section, faults);
         options

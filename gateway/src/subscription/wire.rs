@@ -104,10 +104,10 @@ pub(super) fn gap(gap: &Gap) -> Response {
     })
 }
 
-pub(super) fn drain_requested(reason: &str, deadline: Instant, moment: &Moment) -> Response {
+pub(super) fn drain_requested(reason: &str, siblings: &[String], deadline: Instant, moment: &Moment) -> Response {
     Response::DrainRequested(wire::DrainRequested {
         reason: reason.to_owned(),
-        gateways: Vec::new(),
+        gateways: siblings.to_vec(),
         deadline: Some(moment.timestamp(deadline)),
     })
 }

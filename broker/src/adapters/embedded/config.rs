@@ -64,7 +64,7 @@ impl EmbeddedConfig {
 
     /// The defaults for a folder: 100,000 records and 64 MiB in flight, records
     /// of 1 MiB and 64 KiB of headers, 10 s, seven days of retention and no
-    /// limit by size, blocks of 64 KiB in segments of 64 MiB, 64 MiB of tail and
+    /// limit by size, blocks of 64 KiB in segments of 8 MiB, 64 MiB of tail and
     /// 32 MiB of block cache.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl EmbeddedConfig {
             retention_bytes: None,
             retention_interval: Duration::from_secs(1),
             block_bytes: 64 * 1024,
-            segment_bytes: 64 * 1024 * 1024,
+            segment_bytes: 8 * 1024 * 1024,
             tail_cache_bytes: 64 * 1024 * 1024,
             block_cache_bytes: 32 * 1024 * 1024,
         }

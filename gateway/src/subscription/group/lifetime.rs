@@ -57,7 +57,8 @@ impl Owner {
         if !is_first {
             return 0;
         }
-        let request = wire::drain_requested(reason, deadline, &Moment::of(&*self.parts.clock));
+        let moment = Moment::of(&*self.parts.clock);
+        let request = wire::drain_requested(reason, &self.parts.options.siblings, deadline, &moment);
         let ids = self.members.ids();
         for id in &ids {
             self.members.notify(*id, request.clone());
