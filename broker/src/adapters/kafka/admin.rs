@@ -317,9 +317,11 @@ impl Requests {
     /// to a coordinator past its limit, and aborts the process by an assertion when the
     /// coordinator comes up later (2.10.0: `rd_kafka_coord_req_fail` drops the reference
     /// that `rd_kafka_admin_coord_request` dropped already). A client that is gone keeps
-    /// no request.
+    /// no request. It is a consumer of the group, for a producer dies of the answer
+    /// NOT_COORDINATOR (2.10.0: `rd_kafka_handle_OffsetFetch` takes its group for granted).
     fn committed(&self, group: &GroupName) -> Result<Vec<CommittedOffset>, NativeError> {
-        let client = NativeClient::new(Role::Producer, &settings::common(&self.cluster.config), 0)?;
+        let properties = settings::group_observer(&self.cluster.config, group);
+        let client = NativeClient::new(Role::Consumer, &properties, 0)?;
         let queue = EventQueue::own(&Arc::new(client)).ok_or_else(|| NativeError::of(Code::Fail))?;
         request::group_offsets(&queue, group.as_str(), self.left())?;
         request::listed_group_offsets(&request::wait(&queue, self.left())?)

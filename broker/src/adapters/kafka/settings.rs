@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::{Compression, KafkaConfig, SaslMechanism};
 use super::native::Properties;
+use crate::name::GroupName;
 use crate::read::ReaderOptions;
 
 /// How often the partitions and leaders of topics are asked for, and so how soon
@@ -122,6 +123,14 @@ pub(super) fn producer(config: &KafkaConfig) -> Properties {
     properties
 }
 
+/// What a client is told that asks after a group, and never joins it.
+pub(super) fn group_observer(config: &KafkaConfig, group: &GroupName) -> Properties {
+    let mut properties = common(config);
+    put(&mut properties, "group.id", group);
+    put(&mut properties, "enable.auto.commit", false);
+    properties
+}
+
 /// What a reader's consumer is told.
 pub(super) fn consumer(config: &KafkaConfig, options: &ReaderOptions) -> Properties {
     let mut properties = Properties::new();
@@ -167,6 +176,7 @@ mod tests {
         config.security.tls = Some(Default::default());
         let options = ReaderOptions::new(GroupName::new("group").unwrap(), vec![TopicName::new("topic").unwrap()]);
         NativeClient::new(Role::Producer, &producer(&config), 0).unwrap();
+        NativeClient::new(Role::Consumer, &group_observer(&config, &options.group), 0).unwrap();
         NativeClient::new(Role::Consumer, &consumer(&config, &options), 0).unwrap();
     }
 
