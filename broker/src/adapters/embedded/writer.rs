@@ -106,11 +106,10 @@ impl Writer {
         }
         if now >= self.next_retention {
             let is_more = self.retain();
-            self.next_retention = if is_more {
-                now
-            } else {
-                now + self.core.config.retention_interval
-            };
+            // What piles up goes soon, but appends get as much of the time.
+            let interval = self.core.config.retention_interval;
+            let pause = if is_more { now.elapsed().min(interval) } else { interval };
+            self.next_retention = Instant::now() + pause;
         }
         if now >= self.next_watermark {
             self.next_watermark = now + WATERMARK_INTERVAL;
