@@ -140,10 +140,13 @@ pub async fn a_cancelled_next_loses_nothing(fixture: &dyn Fixture) {
     let mut options = super::reading::options(&group, &topic);
     options.max_unsettled_records = 20; // so that there are many small answers
     let mut reading = Reading::open(&broker, options).await;
+    // Each batch follows a cancelled call, so that none of them finds all there is at once.
+    let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let writer = {
-        let (broker, topic) = (std::sync::Arc::clone(&broker), topic.clone());
+        let (broker, topic, turns) = (std::sync::Arc::clone(&broker), topic.clone(), turns.clone());
         tokio::spawn(async move {
             for first in (0..RECORDS).step_by(10) {
+                turns.acquire().await.unwrap().forget();
                 store(&broker, batch_to(&topic, 0, first..first + 10)).await;
             }
         })
@@ -161,7 +164,10 @@ pub async fn a_cancelled_next_loses_nothing(fixture: &dyn Fixture) {
                 reading.settle(&records);
             }
             Some(_) => {}
-            None => cancelled += 1,
+            None => {
+                cancelled += 1;
+                turns.add_permits(1);
+            }
         }
     }
     writer.await.unwrap();
