@@ -1,6 +1,6 @@
 //! Administering topics and groups of one broker.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
@@ -60,6 +60,9 @@ pub struct PartitionLag {
     pub end_position: u64,
     /// How many are settled beyond the settled position.
     pub settled_beyond: u64,
+    /// The time of the oldest record that is not settled; `None` when there is
+    /// none, or the broker cannot tell.
+    pub oldest_unsettled: Option<SystemTime>,
 }
 
 impl PartitionLag {
@@ -80,6 +83,35 @@ pub struct GroupDescription {
     pub partitions: Vec<PartitionLag>,
 }
 
+/// Where a group is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetTarget {
+    /// At the oldest record of each partition.
+    Earliest,
+    /// After the newest record of each partition.
+    Latest,
+    /// At the first record of each partition whose time is not before this.
+    Time(SystemTime),
+    /// At a position of one partition.
+    Position {
+        /// The partition.
+        partition: u32,
+        /// The position; it must lie between the partition's oldest record and its end.
+        position: u64,
+    },
+}
+
+/// A wish to move a group within one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupReset {
+    /// The topic.
+    pub topic: TopicName,
+    /// Where to.
+    pub target: ResetTarget,
+    /// Only say where the group would go on.
+    pub dry_run: bool,
+}
+
 /// Administers one broker. Duties:
 ///
 /// M1. Making a topic that is there with the same number of partitions succeeds
@@ -88,6 +120,12 @@ pub struct GroupDescription {
 ///     `TopicNotFound`.
 /// M3. `list_topics` leaves out the broker's own topics.
 /// M4. Lag counts what is committed: it never says less than is unsettled.
+/// M5. `grow_topic` only ever adds partitions; the same number changes nothing
+///     and fewer is `InvalidRequest`. Where the broker's keys are placed by
+///     consistent hashing, about 1/(N+1) of them move from N to N+1, and order
+///     per key is kept over the move.
+/// M6. A reset or deletion of a group that has members anywhere is `GroupActive`
+///     and changes nothing; what cannot be done by this kind is `Unsupported`.
 #[async_trait]
 pub trait Admin: Send + Sync {
     /// Makes a topic.
@@ -107,4 +145,14 @@ pub trait Admin: Send + Sync {
 
     /// One group.
     async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, AdminError>;
+
+    /// Gives a topic more partitions.
+    async fn grow_topic(&self, name: &TopicName, partitions: u32) -> Result<TopicDescription, AdminError>;
+
+    /// Moves a group that has no members; returns where it stands then, in each
+    /// partition that is concerned.
+    async fn reset_group(&self, name: &GroupName, reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError>;
+
+    /// Forgets a group that has no members, with its positions.
+    async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError>;
 }

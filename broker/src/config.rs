@@ -3,6 +3,8 @@
 //! ```yaml
 //! main: {kafka: {bootstrap: "kafka-1:9092"}}
 //! fast: {embedded: {directory: ./data}}
+//! work: {rabbitmq: {addresses: ["rabbit-1:5672"]}}
+//! cache: {redis: {addresses: ["redis-1:6379"]}}
 //! ```
 //!
 //! What holds: exactly one kind is named, and it is one that there is.
@@ -11,11 +13,13 @@ use meridian_runtime::config::{Faults, Node, SecretSources};
 
 use crate::adapters::embedded::EmbeddedConfig;
 use crate::adapters::kafka::config::KafkaConfig;
+use crate::adapters::rabbitmq::RabbitMqConfig;
+use crate::adapters::redis::RedisConfig;
 use crate::name::{BrokerName, RegionName};
-use crate::seam::BrokerKind;
+use crate::seam::{BrokerKind, Durability};
 
 /// The kinds that configuration may name, as text for faults.
-const KINDS: &str = "embedded, kafka";
+const KINDS: &str = "embedded, kafka, rabbitmq, redis";
 
 /// One broker of a region.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +39,10 @@ pub enum BrokerKindConfig {
     Embedded(EmbeddedConfig),
     /// Apache Kafka.
     Kafka(KafkaConfig),
+    /// RabbitMQ.
+    RabbitMq(RabbitMqConfig),
+    /// Redis Streams.
+    Redis(RedisConfig),
 }
 
 impl BrokerKindConfig {
@@ -43,6 +51,18 @@ impl BrokerKindConfig {
         match self {
             BrokerKindConfig::Embedded(_) => BrokerKind::Embedded,
             BrokerKindConfig::Kafka(_) => BrokerKind::Kafka,
+            BrokerKindConfig::RabbitMq(_) => BrokerKind::RabbitMq,
+            BrokerKindConfig::Redis(_) => BrokerKind::Redis,
+        }
+    }
+
+    /// What a confirmed append to this broker means.
+    pub fn durability(&self) -> Durability {
+        match self {
+            BrokerKindConfig::Embedded(_) => Durability::Fsynced,
+            BrokerKindConfig::Kafka(_) => Durability::InSyncReplicas,
+            BrokerKindConfig::RabbitMq(config) => config.durability(),
+            BrokerKindConfig::Redis(config) => config.durability(),
         }
     }
 }
@@ -70,6 +90,14 @@ impl BrokerConfig {
             "kafka" => {
                 let mapping = settings.mapping(KafkaConfig::KEYS, faults)?;
                 BrokerKindConfig::Kafka(KafkaConfig::read(&mapping, secrets, faults)?)
+            }
+            "rabbitmq" => {
+                let mapping = settings.mapping(RabbitMqConfig::KEYS, faults)?;
+                BrokerKindConfig::RabbitMq(RabbitMqConfig::read(&mapping, secrets, faults)?)
+            }
+            "redis" => {
+                let mapping = settings.mapping(RedisConfig::KEYS, faults)?;
+                BrokerKindConfig::Redis(RedisConfig::read(&mapping, secrets, faults)?)
             }
             _ => {
                 settings.fault(faults, format!("is no kind of broker; the kinds are: {KINDS}"));
@@ -115,10 +143,13 @@ mod tests {
     #[test]
     fn a_broker_has_exactly_one_kind_that_there_is() {
         for (text, fault) in [
-            ("{}\n", "must name the kind of the broker, one of: embedded, kafka"),
+            (
+                "{}\n",
+                "must name the kind of the broker, one of: embedded, kafka, rabbitmq, redis",
+            ),
             (
                 "pulsar: {}\n",
-                "pulsar: is no kind of broker; the kinds are: embedded, kafka",
+                "pulsar: is no kind of broker; the kinds are: embedded, kafka, rabbitmq, redis",
             ),
             ("kafka: {bootstrap: 'k:9092'}\nembedded: {directory: d}\n", "names 2"),
             ("kafka: {}\n", "bootstrap"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meridian_runtime::clock::SharedClock;
 
-use crate::adapters::{embedded, kafka};
+use crate::adapters::{embedded, kafka, rabbitmq, redis};
 use crate::config::{BrokerConfig, BrokerKindConfig};
 use crate::error::Source;
 use crate::instrument::instrument;
@@ -29,6 +29,8 @@ pub async fn connect(
     let broker = match kind {
         BrokerKindConfig::Embedded(config) => embedded::connect(region, name, config, Arc::clone(&clock)).await?,
         BrokerKindConfig::Kafka(config) => kafka::connect(region, name, config, Arc::clone(&clock)).await?,
+        BrokerKindConfig::RabbitMq(config) => rabbitmq::connect(region, name, config, Arc::clone(&clock)).await?,
+        BrokerKindConfig::Redis(config) => redis::connect(region, name, config, Arc::clone(&clock)).await?,
     };
     Ok(instrument(broker, metrics, clock))
 }

@@ -87,6 +87,10 @@ error_type!(AdminError, AdminErrorKind {
     TopicNotFound => false, "TOPIC_NOT_FOUND";
     /// No such group.
     GroupNotFound => false, "GROUP_NOT_FOUND";
+    /// The group has members, and the request needs one without.
+    GroupActive => true, "GROUP_ACTIVE";
+    /// This kind of broker cannot do it.
+    Unsupported => false, "UNSUPPORTED_BY_BROKER";
     /// The topic is there already, with other settings.
     AlreadyExists => false, "TOPIC_ALREADY_EXISTS";
     /// The request itself is wrong, such as no partitions.

@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use self::append::InstrumentedAppender;
 use self::read::InstrumentedReader;
-use crate::admin::{Admin, GroupDescription, TopicDescription, TopicSpec};
+use crate::admin::{Admin, GroupDescription, GroupReset, PartitionLag, TopicDescription, TopicSpec};
 use crate::append::Appender;
 use crate::error::{AdminError, AdminErrorKind, ReadError};
 use crate::metrics::{BrokerMetrics, BrokerSeries};
@@ -177,6 +177,20 @@ impl Admin for InstrumentedAdmin {
 
     async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, AdminError> {
         self.administer("describe_group", self.inner.describe_group(name)).await
+    }
+
+    async fn grow_topic(&self, name: &TopicName, partitions: u32) -> Result<TopicDescription, AdminError> {
+        self.administer("grow_topic", self.inner.grow_topic(name, partitions))
+            .await
+    }
+
+    async fn reset_group(&self, name: &GroupName, reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
+        self.administer("reset_group", self.inner.reset_group(name, reset))
+            .await
+    }
+
+    async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError> {
+        self.administer("delete_group", self.inner.delete_group(name)).await
     }
 }
 

@@ -11,6 +11,8 @@
 //! - [`metadata`]: a frontier as the text that is stored with a group's position.
 //! - [`ledger`]: what one reader holds and what became of it, pure.
 //! - [`partitioner`]: the partition of a key, as Kafka's Java client has it.
+//! - [`shards`]: the shard of a key where the broker has no partitions of its own.
+//! - `assignment`: which member of a group has which partition, pure.
 //! - [`adapters`]: the only place that names a broker's client library.
 //! - `instrument`: the decorator that counts, around any broker.
 //! - [`metrics`]: every metric of this crate.
@@ -23,6 +25,7 @@
 pub mod adapters;
 pub mod admin;
 pub mod append;
+mod assignment;
 pub mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -37,8 +40,9 @@ pub mod name;
 pub mod partitioner;
 pub mod read;
 pub mod seam;
+pub mod shards;
 
-pub use admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
+pub use admin::{Admin, GroupDescription, GroupReset, PartitionLag, ResetTarget, TopicDescription, TopicSpec};
 pub use append::{Admission, AppendOutcome, AppendRecord, Appender, Commit, CommitSender, Position, RefusedRecord};
 pub use config::{BrokerConfig, BrokerKindConfig};
 pub use connect::{ConnectError, ConnectErrorKind, connect};
@@ -54,4 +58,7 @@ pub use read::{
     Assignment, Claim, Gap, MissingPositionPolicy, PartitionPosition, ReadEvent, ReadRecord, Reader, ReaderOptions,
     ReaderState, Settler, StartPosition,
 };
-pub use seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};
+pub use seam::{
+    Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability, KeyPlacement,
+};
+pub use shards::ShardRing;

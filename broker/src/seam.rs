@@ -10,7 +10,9 @@ use crate::admin::Admin;
 use crate::append::Appender;
 use crate::error::{AdminError, ReadError};
 use crate::name::{BrokerName, RegionName};
+use crate::partitioner::partition_for;
 use crate::read::{Reader, ReaderOptions};
+use crate::shards::ShardRing;
 
 /// The kind of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +21,10 @@ pub enum BrokerKind {
     Embedded,
     /// Apache Kafka.
     Kafka,
+    /// RabbitMQ, over AMQP 0-9-1.
+    RabbitMq,
+    /// Redis Streams.
+    Redis,
 }
 
 impl BrokerKind {
@@ -27,6 +33,8 @@ impl BrokerKind {
         match self {
             BrokerKind::Embedded => "embedded",
             BrokerKind::Kafka => "kafka",
+            BrokerKind::RabbitMq => "rabbitmq",
+            BrokerKind::Redis => "redis",
         }
     }
 
@@ -34,21 +42,33 @@ impl BrokerKind {
     pub const fn capabilities(self) -> Capabilities {
         Capabilities {
             partitions: true,
-            replay: true,
+            replay: !matches!(self, BrokerKind::RabbitMq),
             ordered: true,
-            native_redelivery: false,
-            transactions: match self {
-                BrokerKind::Embedded => false,
-                BrokerKind::Kafka => true,
+            native_redelivery: matches!(self, BrokerKind::RabbitMq),
+            transactions: matches!(self, BrokerKind::Kafka),
+            key_placement: match self {
+                BrokerKind::Embedded | BrokerKind::Kafka => KeyPlacement::Murmur2,
+                BrokerKind::RabbitMq | BrokerKind::Redis => KeyPlacement::ConsistentHash,
             },
         }
     }
+}
 
-    /// What a confirmed append to a broker of this kind means.
-    pub const fn durability(self) -> Durability {
+/// How the key of a record chooses its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyPlacement {
+    /// As Kafka's Java client does.
+    Murmur2,
+    /// On a ring of shards, so that one shard more moves few keys.
+    ConsistentHash,
+}
+
+impl KeyPlacement {
+    /// The partition of a key among `partitions`.
+    pub fn partition_for(self, key: &[u8], partitions: u32) -> u32 {
         match self {
-            BrokerKind::Embedded => Durability::Fsynced,
-            BrokerKind::Kafka => Durability::InSyncReplicas,
+            KeyPlacement::Murmur2 => partition_for(key, partitions),
+            KeyPlacement::ConsistentHash => ShardRing::new(partitions).shard_for(key),
         }
     }
 }
@@ -56,6 +76,14 @@ impl BrokerKind {
 /// How durable a confirmed append is; named in every receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
+    /// In the memory of one broker process.
+    Memory,
+    /// In the memory of one broker process, which fsyncs every second.
+    FsyncedEverySecond,
+    /// In the memory of the broker and of as many replicas as were waited for.
+    Replicas,
+    /// Stored by a majority of the replicas of a queue.
+    Quorum,
     /// fsynced by one broker.
     Fsynced,
     /// Acknowledged by all in-sync replicas, in their page caches.
@@ -67,7 +95,8 @@ pub enum Durability {
 pub struct Capabilities {
     /// Topics have partitions that a key chooses.
     pub partitions: bool,
-    /// Old records can be read again.
+    /// Old records can be read again, and positions name places in a log. Where
+    /// they cannot, positions count the deliveries of one claim generation.
     pub replay: bool,
     /// Order is kept within a partition.
     pub ordered: bool,
@@ -75,6 +104,8 @@ pub struct Capabilities {
     pub native_redelivery: bool,
     /// Positions and records can be written in one transaction.
     pub transactions: bool,
+    /// How a key chooses its partition.
+    pub key_placement: KeyPlacement,
 }
 
 /// The fixed facts of one broker.
@@ -97,7 +128,7 @@ pub struct BrokerProfile {
 }
 
 /// Tells two brokers apart whatever they are called: Kafka's cluster id, the
-/// embedded store's uuid.
+/// embedded store's uuid, the uuid that Meridian keeps in a Redis or RabbitMQ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BrokerIdentity(pub String);
 

@@ -3,6 +3,10 @@
 //!
 //! - [`embedded`]: a log inside this process, on its disk.
 //! - [`kafka`]: Apache Kafka.
+//! - [`rabbitmq`]: RabbitMQ, over AMQP 0-9-1.
+//! - [`redis`]: Redis Streams.
 
 pub mod embedded;
 pub mod kafka;
+pub mod rabbitmq;
+pub mod redis;

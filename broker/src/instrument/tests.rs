@@ -115,6 +115,18 @@ impl Admin for FakeParts {
     async fn describe_group(&self, _: &GroupName) -> Result<GroupDescription, AdminError> {
         Err(AdminError::new(AdminErrorKind::GroupNotFound, "gone"))
     }
+
+    async fn grow_topic(&self, _: &TopicName, _: u32) -> Result<TopicDescription, AdminError> {
+        Err(AdminError::new(AdminErrorKind::TopicNotFound, "gone"))
+    }
+
+    async fn reset_group(&self, _: &GroupName, _: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
+        Err(AdminError::new(AdminErrorKind::GroupActive, "busy"))
+    }
+
+    async fn delete_group(&self, _: &GroupName) -> Result<(), AdminError> {
+        Ok(())
+    }
 }
 
 struct FakeReader(Arc<FakeParts>);

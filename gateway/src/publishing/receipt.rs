@@ -23,6 +23,10 @@ impl ReceiptTemplate {
     /// The parts that events of one rule share.
     pub fn new(region: &str, broker: &str, topic: &str, durability: Durability, rule: &str, revision: u64) -> Self {
         let durability = match durability {
+            Durability::Memory => proto::Durability::Memory,
+            Durability::FsyncedEverySecond => proto::Durability::FsyncedEverySecond,
+            Durability::Replicas => proto::Durability::Replicas,
+            Durability::Quorum => proto::Durability::Quorum,
             Durability::Fsynced => proto::Durability::Fsynced,
             Durability::InSyncReplicas => proto::Durability::InSyncReplicas,
         };

@@ -63,7 +63,7 @@ impl RuleContext {
         let facts = |config: &BrokerConfig| BrokerFacts {
             name: config.name.clone(),
             capabilities: config.kind.kind().capabilities(),
-            durability: config.kind.kind().durability(),
+            durability: config.kind.durability(),
         };
         let mut brokers: Vec<BrokerFacts> = brokers.iter().map(facts).collect();
         brokers.sort_by(|one, other| one.name.cmp(&other.name));

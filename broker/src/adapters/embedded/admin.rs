@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::core::Core;
 use super::queue::Work;
 use super::retention::describe;
-use crate::admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
+use crate::admin::{Admin, GroupDescription, GroupReset, PartitionLag, TopicDescription, TopicSpec};
 use crate::error::{AdminError, AdminErrorKind};
 use crate::name::{GroupName, TopicName};
 
@@ -108,6 +108,7 @@ impl Admin for EmbeddedAdmin {
                     settled_position: frontier.map_or(row.start, |frontier| frontier.next()),
                     end_position: row.end,
                     settled_beyond: frontier.map_or(0, |frontier| frontier.settled_beyond()),
+                    oldest_unsettled: None,
                 });
             }
         }
@@ -115,5 +116,20 @@ impl Admin for EmbeddedAdmin {
             name: name.clone(),
             partitions,
         })
+    }
+
+    async fn grow_topic(&self, name: &TopicName, _partitions: u32) -> Result<TopicDescription, AdminError> {
+        let message = format!("topic {name} cannot be grown here yet");
+        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    }
+
+    async fn reset_group(&self, name: &GroupName, _reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
+        let message = format!("group {name} cannot be reset here yet");
+        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    }
+
+    async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError> {
+        let message = format!("group {name} cannot be deleted here yet");
+        Err(AdminError::new(AdminErrorKind::Unsupported, message))
     }
 }

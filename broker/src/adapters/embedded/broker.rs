@@ -24,7 +24,7 @@ use crate::connect::{ConnectError, ConnectErrorKind};
 use crate::error::{AdminError, ReadError};
 use crate::name::{BrokerName, RegionName};
 use crate::read::{Reader, ReaderOptions};
-use crate::seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};
+use crate::seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Durability};
 
 /// How long an opener waits for a broker of this same process to let go of the
 /// folder: it may be closing.
@@ -69,13 +69,7 @@ fn profile(region: RegionName, name: BrokerName, config: &EmbeddedConfig) -> Bro
         region,
         name,
         kind: BrokerKind::Embedded,
-        capabilities: Capabilities {
-            partitions: true,
-            replay: true,
-            ordered: true,
-            native_redelivery: false,
-            transactions: false,
-        },
+        capabilities: BrokerKind::Embedded.capabilities(),
         // Only Meridian reads the log: the event stays as it came.
         binding: Binding::Protobuf,
         durability: Durability::Fsynced,

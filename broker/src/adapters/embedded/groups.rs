@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::assignment::{Subscriber, assign};
 use super::log::{Partition, Topic, Topics, locked};
 use super::member::{Assigned, Fault, Member, MemberState, missing_position};
 use super::queue::{PositionChange, Queue, Work};
 use super::rows::PositionRow;
+use crate::assignment::{Subscriber, assign};
 use crate::error::ReadErrorKind;
 use crate::frontier::Frontier;
 use crate::ledger::PendingCommit;

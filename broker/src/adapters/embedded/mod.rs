@@ -5,14 +5,13 @@
 //! - `core`: what its parts share.
 //! - `appender`, `reader`, `admin`: the seam's traits.
 //! - `queue`, `writer`, `mending`, `retention`: the one thread that writes.
-//! - `groups`, `member`, `assignment`: who reads what, and where it stands.
+//! - `groups`, `member`: who reads what, and where it stands.
 //! - `log`: topics and partitions in memory, and the newest blocks.
 //! - `block`, `rows`: what is stored, as bytes.
 //! - `store`: fjall; `directory`: the folder around it.
 
 mod admin;
 mod appender;
-mod assignment;
 mod block;
 mod broker;
 pub mod config;

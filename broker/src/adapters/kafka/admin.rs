@@ -15,7 +15,7 @@ use super::native::metadata::{self, TopicMetadata};
 use super::native::request::{self, CommittedOffset, OffsetOf};
 use super::native::{Code, EventQueue, NativeClient, NativeError, PartitionList, Role};
 use super::settings;
-use crate::admin::{Admin, GroupDescription, PartitionLag, TopicDescription, TopicSpec};
+use crate::admin::{Admin, GroupDescription, GroupReset, PartitionLag, TopicDescription, TopicSpec};
 use crate::error::{AdminError, AdminErrorKind};
 use crate::frontier::Frontier;
 use crate::metadata as commit_metadata;
@@ -89,6 +89,21 @@ impl Admin for KafkaAdmin {
     async fn describe_group(&self, name: &GroupName) -> Result<GroupDescription, AdminError> {
         let name = name.clone();
         self.run(move |requests| requests.describe_group(&name)).await
+    }
+
+    async fn grow_topic(&self, name: &TopicName, _partitions: u32) -> Result<TopicDescription, AdminError> {
+        let message = format!("topic {name} cannot be grown here yet");
+        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    }
+
+    async fn reset_group(&self, name: &GroupName, _reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
+        let message = format!("group {name} cannot be reset here yet");
+        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    }
+
+    async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError> {
+        let message = format!("group {name} cannot be deleted here yet");
+        Err(AdminError::new(AdminErrorKind::Unsupported, message))
     }
 }
 
@@ -362,6 +377,7 @@ impl Requests {
                 end_position: end.get(&partition).copied().unwrap_or_else(|| frontier.settled_end()),
                 settled_beyond: frontier.settled_beyond(),
                 partition,
+                oldest_unsettled: None,
             }
         };
         Ok(GroupDescription {

@@ -22,7 +22,7 @@ use crate::connect::{ConnectError, ConnectErrorKind};
 use crate::error::{AdminError, AdminErrorKind, ReadError, ReadErrorKind};
 use crate::name::{BrokerName, RegionName};
 use crate::read::{Reader, ReaderOptions};
-use crate::seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Capabilities, Durability};
+use crate::seam::{Broker, BrokerIdentity, BrokerKind, BrokerProfile, BrokerState, Durability};
 
 /// How long the cluster may take to tell its id.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(10);
@@ -41,13 +41,7 @@ pub async fn connect(
         region: region.clone(),
         name: name.clone(),
         kind: BrokerKind::Kafka,
-        capabilities: Capabilities {
-            partitions: true,
-            replay: true,
-            ordered: true,
-            native_redelivery: false,
-            transactions: true,
-        },
+        capabilities: BrokerKind::Kafka.capabilities(),
         binding: Binding::default(),
         durability: Durability::InSyncReplicas,
         max_record_bytes: config.max_record_bytes,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::routing::context::BrokerFacts;
-use meridian_broker::{Capabilities, Durability};
+use meridian_broker::{Capabilities, Durability, KeyPlacement};
 
 pub(crate) fn context() -> RuleContext {
     let facts = |name: &str, partitions| BrokerFacts {
@@ -13,6 +13,7 @@ pub(crate) fn context() -> RuleContext {
             ordered: partitions,
             native_redelivery: false,
             transactions: false,
+            key_placement: KeyPlacement::Murmur2,
         },
         durability: Durability::Fsynced,
     };

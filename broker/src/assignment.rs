@@ -10,13 +10,13 @@ use crate::name::{TopicName, TopicPartition};
 
 /// A member and what it reads.
 #[derive(Clone, Debug)]
-pub(super) struct Subscriber<'a> {
-    pub(super) id: u64,
-    pub(super) topics: &'a [TopicName],
+pub(crate) struct Subscriber<'a> {
+    pub(crate) id: u64,
+    pub(crate) topics: &'a [TopicName],
 }
 
 /// The owner of each of `partitions`, as close to `owners` as balance allows.
-pub(super) fn assign(
+pub(crate) fn assign(
     partitions: &[TopicPartition],
     subscribers: &[Subscriber<'_>],
     owners: &HashMap<TopicPartition, u64>,

@@ -1,0 +1,24 @@
+//! Opens a RabbitMQ broker.
+
+use std::sync::Arc;
+
+use meridian_runtime::SharedClock;
+
+use super::config::RabbitMqConfig;
+use crate::connect::{ConnectError, ConnectErrorKind};
+use crate::name::{BrokerName, RegionName};
+use crate::seam::Broker;
+
+/// Connects the broker.
+///
+/// # Errors
+/// [`ConnectError`] when an operator is needed.
+pub async fn connect(
+    region: RegionName,
+    name: BrokerName,
+    _config: RabbitMqConfig,
+    _clock: SharedClock,
+) -> Result<Arc<dyn Broker>, ConnectError> {
+    let kind = ConnectErrorKind::InvalidConfig;
+    Err(ConnectError::new(kind, &region, &name, "RabbitMQ is not served yet"))
+}

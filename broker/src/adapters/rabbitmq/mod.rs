@@ -1,0 +1,7 @@
+//! RabbitMQ.
+
+mod broker;
+pub mod config;
+
+pub use broker::connect;
+pub use config::RabbitMqConfig;
