@@ -24,6 +24,7 @@ use crate::admin::health;
 use crate::assembly::{Assembly, assemble};
 use crate::brokers::{Brokers, UnknownDefaultBroker};
 use crate::config::GatewayConfig;
+use crate::idempotence::windows::WindowsError;
 use crate::server::{Port, Server};
 use crate::subscription::Subscriptions;
 
@@ -83,6 +84,9 @@ pub enum StartError {
     /// Two gateways share one registry.
     #[error(transparent)]
     Metrics(#[from] RegisterError),
+    /// The windows of idempotent publishing cannot be opened.
+    #[error(transparent)]
+    Windows(#[from] WindowsError),
     /// The descriptors that were compiled in cannot be read.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

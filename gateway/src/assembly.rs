@@ -19,6 +19,7 @@ use crate::admin::{Operations, Routing, health, reflection};
 use crate::app::StartError;
 use crate::brokers::Brokers;
 use crate::config::{GatewayConfig, RulesSource};
+use crate::idempotence::Windows;
 use crate::ingress::{Gate, PublisherService};
 use crate::metrics::GatewayMetrics;
 use crate::publishing::{Peers, Publishing, PublishingParts};
@@ -69,11 +70,13 @@ pub(crate) fn assemble(
         &health,
     ));
     let draining = CancellationToken::new();
+    let windows = Windows::open(&config.idempotence, config.limits.publish_deadline, clock, registry)?;
     let publishing = Arc::new(Publishing::new(PublishingParts {
         book: Arc::clone(&book),
         keeper: Arc::clone(&keeper),
         peers: Arc::new(Peers::new(&config.peers, &config.limits)),
         brokers: brokers.clone(),
+        windows,
         limits: config.limits.event.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),

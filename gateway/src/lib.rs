@@ -26,6 +26,7 @@ pub mod brokers;
 pub mod config;
 pub mod dispatch;
 pub mod fault;
+pub mod idempotence;
 pub mod ingress;
 pub mod metrics;
 pub mod publishing;

@@ -24,6 +24,7 @@ struct Published {
     position: u64,
     rule: String,
     rules_revision: u64,
+    duplicate: bool,
 }
 
 #[derive(Default)]
@@ -97,10 +98,16 @@ impl Tally {
             position: receipt.position,
             rule: receipt.rule,
             rules_revision: receipt.rules_revision,
+            duplicate: receipt.duplicate,
         };
         output.value(&published, || {
             format!(
-                "stored {} at {}/{}/{} partition {} position {} (rule {}, revision {})",
+                "{} {} at {}/{}/{} partition {} position {} (rule {}, revision {})",
+                if published.duplicate {
+                    "was stored before:"
+                } else {
+                    "stored"
+                },
                 published.id,
                 published.region,
                 published.broker,

@@ -12,6 +12,7 @@ use meridian_runtime::{Document, Faults, Mapping, SecretSources};
 
 use super::limits::{self, Limits};
 use super::sections::{Listen, Peer, RulesSource, TopicDefaults, read_siblings};
+use crate::idempotence::IdempotenceOptions;
 use crate::routing::{RuleContext, document};
 use crate::subscription::SubscriptionOptions;
 
@@ -29,6 +30,7 @@ const KEYS: &[&str] = &[
     "topics",
     "limits",
     "subscriptions",
+    "idempotence",
     "shutdown_seconds",
 ];
 
@@ -56,6 +58,8 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// How workers are served.
     pub subscriptions: SubscriptionOptions,
+    /// Windows in which an event that is published again is told its first receipt.
+    pub idempotence: IdempotenceOptions,
     /// How long an orderly stop may take.
     pub shutdown_deadline: Duration,
 }
@@ -105,6 +109,7 @@ impl GatewayConfig {
             siblings: read_siblings(&root, faults),
             ..subscriptions.unwrap_or_default()
         };
+        let idempotence = IdempotenceOptions::read(&root, secrets, faults);
         let shutdown_deadline = root.seconds_or("shutdown_seconds", Duration::from_secs(30), 1.0..=3600.0, faults);
         Some(Self {
             region: region?,
@@ -116,6 +121,7 @@ impl GatewayConfig {
             topics,
             limits,
             subscriptions,
+            idempotence,
             shutdown_deadline,
         })
     }
@@ -300,7 +306,8 @@ colour: blue
         let keys = KEYS
             .iter()
             .chain(limits::KEYS)
-            .chain(crate::subscription::options::KEYS);
+            .chain(crate::subscription::options::KEYS)
+            .chain(crate::idempotence::options::KEYS);
         for key in keys.chain(EmbeddedConfig::KEYS).chain(KafkaConfig::KEYS) {
             let shown = [format!("`{key}`"), format!("`{key}."), format!("`{key}:")];
             assert!(

@@ -96,6 +96,9 @@ fault_codes! {
     GatewayOverloaded => "GATEWAY_OVERLOADED", ResourceExhausted, 429, SHORT;
     Draining => "DRAINING", Unavailable, 503, SOON;
     PublishDeadlineExceeded => "PUBLISH_DEADLINE_EXCEEDED", DeadlineExceeded, 504, SOON;
+    DuplicateNotStored => "DUPLICATE_NOT_STORED", Unavailable, 503, SHORT;
+    EventIdReused => "EVENT_ID_REUSED", AlreadyExists, 409, NEVER;
+    WindowStoreUnavailable => "WINDOW_STORE_UNAVAILABLE", Unavailable, 503, SOON;
     TopicNotReady => "TOPIC_NOT_READY", Unavailable, 503, SOON;
 
     // The gateway of another region.

@@ -93,7 +93,7 @@ fn read(response: PublishResponse, indices: &[u32], region: &RegionName) -> Vec<
     let mut answers = response.results.into_iter();
     for (theirs, ours) in indices.iter().enumerate() {
         let outcome = match answers.next() {
-            Some(answer) if answer.outcome.is_some() => Outcome::Peer(Box::new(reindex(answer, theirs, *ours))),
+            Some(answer) if answer.outcome.is_some() => Outcome::Answered(Box::new(reindex(answer, theirs, *ours))),
             _ => {
                 let message = format!("the gateway of region {region} gave no result for it; it may be stored there");
                 let refusal = Refusal::new(FaultCode::PeerUnconfirmed, message);

@@ -5,6 +5,7 @@
 //! - [`outcome`]: receipt, refusal or unknown, and their wire form.
 //! - [`source`]: who hands events in: a publisher, or a gateway of another region.
 //! - [`prepare`]: one event: scan, validate, route, bind.
+//! - `windowed`: the events of a batch that may have been stored before.
 //! - [`pipeline`]: the batch: prepare each, append by broker, forward by region.
 //! - [`part`]: the share of a batch that one broker or region answers for.
 //! - [`forward`]: the share of another region, in order.
@@ -21,6 +22,7 @@ pub mod prepare;
 pub mod receipt;
 pub mod reindex;
 pub mod source;
+mod windowed;
 
 pub use forward::Lane;
 pub use outcome::{EventResult, Outcome, Results};

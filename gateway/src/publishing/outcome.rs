@@ -30,8 +30,9 @@ pub enum Outcome {
     Refused(Refusal),
     /// May be stored.
     Unknown(Refusal),
-    /// What the gateway of another region said.
-    Peer(Box<proto::PublishResult>),
+    /// What the gateway of another region said, or the receipt of the first time
+    /// that the event was published.
+    Answered(Box<proto::PublishResult>),
 }
 
 /// An outcome and the event that it is of.
@@ -69,7 +70,7 @@ impl Outcome {
             Self::Stored { .. } => return None,
             Self::Refused(refusal) => Wire::Refusal(refusal.to_rpc_status()),
             Self::Unknown(refusal) => Wire::Unknown(refusal.to_rpc_status()),
-            Self::Peer(result) => return Some((**result).clone()),
+            Self::Answered(result) => return Some((**result).clone()),
         };
         Some(proto::PublishResult { outcome: Some(outcome) })
     }
@@ -170,7 +171,7 @@ mod tests {
             Outcome::Refused(refusal()),
             stored(1, 70_000),
             Outcome::Unknown(refusal()),
-            Outcome::Peer(Box::new(peer)),
+            Outcome::Answered(Box::new(peer)),
         ];
         let results = (0..)
             .zip(outcomes)

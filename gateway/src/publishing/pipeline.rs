@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use meridian_broker::{AppendErrorKind, AppendOutcome, AppendRecord, Appender, Commit, RefusedRecord, Stored};
+use meridian_broker::{AppendErrorKind, AppendOutcome, Appender, Commit, RefusedRecord, Stored};
 use meridian_event::{Binding, EventLimits};
 use meridian_runtime::SharedClock;
 use tokio::time::timeout_at;
@@ -21,9 +21,12 @@ use super::part::{InFlight, Part};
 use super::peer::Peers;
 use super::plan::{Plan, Plans};
 use super::prepare::{Preparation, Prepared};
+use super::receipt::ReceiptTemplate;
 use super::source::Source;
+use super::windowed::{Held, LocalShare, sift};
 use crate::brokers::Brokers;
 use crate::fault::{FaultCode, Refusal};
+use crate::idempotence::Windows;
 use crate::metrics::GatewayMetrics;
 use crate::routing::{RuleBook, TopicKeeper};
 
@@ -38,6 +41,7 @@ pub struct Publishing {
     peers: Arc<Peers>,
     brokers: Vec<BrokerEnd>,
     bindings: Vec<Binding>,
+    windows: Option<Arc<Windows>>,
     limits: EventLimits,
     clock: SharedClock,
     metrics: GatewayMetrics,
@@ -59,20 +63,14 @@ pub struct PublishingParts {
     pub peers: Arc<Peers>,
     /// The region's brokers.
     pub brokers: Brokers,
+    /// The windows of topics that have one.
+    pub windows: Option<Arc<Windows>>,
     /// What one event may be.
     pub limits: EventLimits,
     /// Time.
     pub clock: SharedClock,
     /// Counts.
     pub metrics: GatewayMetrics,
-}
-
-/// The share of one broker, before it is appended.
-#[derive(Default)]
-struct LocalShare {
-    /// Index of each event and its receipt's template.
-    events: Vec<(u32, u32)>,
-    records: Vec<AppendRecord>,
 }
 
 impl Publishing {
@@ -89,7 +87,8 @@ impl Publishing {
                 .iter()
                 .map(|(_, broker)| broker.profile().binding)
                 .collect(),
-            plans: Plans::new(parts.book, parts.metrics.clone()),
+            plans: Plans::new(parts.book, parts.metrics.clone(), parts.windows.clone()),
+            windows: parts.windows,
             keeper: parts.keeper,
             peers: parts.peers,
             limits: parts.limits,
@@ -121,11 +120,15 @@ impl Publishing {
                     broker_index,
                     template,
                     record,
+                    claim,
                 }) => {
                     let share = &mut local[broker_index];
                     if share.records.is_empty() {
                         share.records.reserve(count - index as usize);
                         share.events.reserve(count - index as usize);
+                    }
+                    if let Some(claim) = claim {
+                        share.claims.push((share.records.len(), claim));
                     }
                     share.events.push((index, template));
                     share.records.push(record);
@@ -159,12 +162,24 @@ impl Publishing {
         self.metrics.received_bytes.inc_by(received_bytes);
         preparation.finish();
         let mut parts: Vec<Part> = Vec::with_capacity(1);
-        for (broker_index, share) in local
+        for (broker_index, mut share) in local
             .into_iter()
             .enumerate()
             .filter(|(_, share)| !share.records.is_empty())
         {
-            parts.extend(self.append(broker_index, share, &mut known, began, deadline).await);
+            let held = match &self.windows {
+                Some(windows) if !share.claims.is_empty() => {
+                    let mut waits = Vec::new();
+                    let held = sift(windows, &mut share, &mut known, &mut waits, deadline).await;
+                    parts.extend(waits.into_iter().map(|wait| self.counted(wait, began)));
+                    Some((held, Arc::clone(plan.templates())))
+                }
+                _ => None,
+            };
+            if !share.records.is_empty() {
+                let appended = self.append(broker_index, share, held, &mut known, began, deadline);
+                parts.extend(appended.await);
+            }
         }
         for share in remote {
             parts.push(self.forward(share, lane, began, deadline));
@@ -182,21 +197,30 @@ impl Publishing {
         &self,
         broker_index: usize,
         share: LocalShare,
+        held: Option<(Held, Arc<[ReceiptTemplate]>)>,
         known: &mut Vec<EventResult>,
         began: Instant,
         deadline: Instant,
     ) -> Option<Part> {
-        let LocalShare { mut events, records } = share;
+        let LocalShare {
+            mut events, records, ..
+        } = share;
         let end = &self.brokers[broker_index];
         let admission = end.appender.admit(records, deadline).await;
         if !admission.refused.is_empty() {
             self.refuse(end, &admission.refused, &mut events, known);
         }
-        if events.is_empty() {
-            return None;
-        }
-        let results = commit_results(admission.commit, events, Arc::clone(&self.keeper), deadline);
-        Some(self.counted(results, began))
+        let is_empty = events.is_empty();
+        let keeper = Arc::clone(&self.keeper);
+        let Some((mut held, templates)) = held.filter(|(held, _)| !held.is_empty()) else {
+            let results = commit_results(admission.commit, events, keeper, Some(deadline));
+            return (!is_empty).then(|| self.counted(results, began));
+        };
+        held.refused(|index| !events.iter().any(|(kept, _)| *kept == index))
+            .await;
+        let late = events.iter().map(|(index, _)| *index).collect();
+        let results = commit_results(admission.commit, events, keeper, None);
+        (!is_empty).then(|| self.counted(held.follow(results, templates, late, deadline), began))
     }
 
     fn refuse(
@@ -260,16 +284,21 @@ impl Publishing {
     }
 }
 
-/// The results of a commit, or unknown for all of it once the deadline is over.
+/// The results of a commit, or unknown for all of it once the deadline, if there
+/// is one, is over.
 async fn commit_results(
     commit: Commit,
     events: Vec<(u32, u32)>,
     keeper: Arc<TopicKeeper>,
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> Vec<EventResult> {
-    let outcomes: Vec<AppendOutcome> = match timeout_at(deadline.into(), commit).await {
-        Ok(outcomes) => outcomes,
-        Err(_) => {
+    let outcomes = match deadline {
+        Some(deadline) => timeout_at(deadline.into(), commit).await.ok(),
+        None => Some(commit.await),
+    };
+    let outcomes: Vec<AppendOutcome> = match outcomes {
+        Some(outcomes) => outcomes,
+        None => {
             return events
                 .iter()
                 .map(|(index, _)| EventResult {
@@ -289,7 +318,7 @@ async fn commit_results(
     events.into_iter().zip(outcomes).map(result).collect()
 }
 
-fn unconfirmed(index: u32) -> Outcome {
+pub(super) fn unconfirmed(index: u32) -> Outcome {
     let message = "the broker has not confirmed the event in time; it may be stored";
     let refusal = Refusal::new(FaultCode::PublishDeadlineExceeded, message);
     Outcome::Unknown(refusal.at_event(index as usize))
@@ -318,7 +347,7 @@ fn count(metrics: &GatewayMetrics, results: &[EventResult]) {
                 stored += 1;
                 continue;
             }
-            Outcome::Peer(answer) => {
+            Outcome::Answered(answer) => {
                 match &answer.outcome {
                     Some(Wire::Receipt(_)) => stored += 1,
                     Some(Wire::Refusal(_)) => refused += 1,

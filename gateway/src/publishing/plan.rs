@@ -2,11 +2,13 @@
 //! once, and its counter. Made once a revision, so that a batch allocates neither.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
 use super::receipt::ReceiptTemplate;
+use crate::idempotence::Windows;
 use crate::metrics::GatewayMetrics;
 use crate::routing::{RouteTable, RuleBook};
 
@@ -16,18 +18,21 @@ pub struct Plan {
     table: Arc<RouteTable>,
     templates: Arc<[ReceiptTemplate]>,
     routed: Vec<Counter>,
+    /// How long events of each rule are remembered; empty where none are.
+    windows: Vec<Option<Duration>>,
 }
 
 /// The plan of the table in force.
 pub struct Plans {
     book: Arc<RuleBook>,
     metrics: GatewayMetrics,
+    windows: Option<Arc<Windows>>,
     latest: ArcSwap<Plan>,
 }
 
 impl Plan {
     /// The plan of a table.
-    pub fn new(table: Arc<RouteTable>, metrics: &GatewayMetrics) -> Self {
+    pub fn new(table: Arc<RouteTable>, metrics: &GatewayMetrics, windows: Option<&Windows>) -> Self {
         let context = table.context();
         let template = |rule_index: usize| {
             let rule = &table.rules()[rule_index];
@@ -49,6 +54,13 @@ impl Plan {
         };
         Self {
             templates: (0..table.rules().len()).map(template).collect(),
+            windows: windows.map_or_else(Vec::new, |windows| {
+                table
+                    .rules()
+                    .iter()
+                    .map(|rule| windows.window_of(&rule.topic))
+                    .collect()
+            }),
             routed: table.rules().iter().map(|rule| counter(&rule.name)).collect(),
             table,
         }
@@ -64,6 +76,11 @@ impl Plan {
         &self.templates
     }
 
+    /// How long events of a rule are remembered, if they are.
+    pub fn window(&self, rule_index: usize) -> Option<Duration> {
+        self.windows.get(rule_index).copied().flatten()
+    }
+
     /// Counts events of a rule.
     pub fn count(&self, rule_index: usize, events: u64) {
         self.routed[rule_index].inc_by(events);
@@ -72,9 +89,14 @@ impl Plan {
 
 impl Plans {
     /// Plans of the tables of `book`.
-    pub fn new(book: Arc<RuleBook>, metrics: GatewayMetrics) -> Self {
-        let latest = ArcSwap::from_pointee(Plan::new(book.current(), &metrics));
-        Self { book, metrics, latest }
+    pub fn new(book: Arc<RuleBook>, metrics: GatewayMetrics, windows: Option<Arc<Windows>>) -> Self {
+        let latest = ArcSwap::from_pointee(Plan::new(book.current(), &metrics, windows.as_deref()));
+        Self {
+            book,
+            metrics,
+            windows,
+            latest,
+        }
     }
 
     /// The plan of the table in force.
@@ -85,7 +107,7 @@ impl Plans {
             return Arc::clone(&latest);
         }
         // Several may make it at once after a change, each for its own batch.
-        let plan = Arc::new(Plan::new(table, &self.metrics));
+        let plan = Arc::new(Plan::new(table, &self.metrics, self.windows.as_deref()));
         self.latest.store(Arc::clone(&plan));
         plan
     }

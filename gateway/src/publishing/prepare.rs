@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::plan::Plan;
 use super::source::Source;
 use crate::fault::{FaultCode, Refusal};
+use crate::idempotence::Claim;
 use crate::routing::RouteTable;
 use crate::routing::table::Target;
 
@@ -36,6 +37,8 @@ pub enum Prepared {
         template: u32,
         /// What to append.
         record: AppendRecord,
+        /// What names it in its topic's window, where that has one.
+        claim: Option<Claim>,
     },
     /// For the gateway of another region.
     Peer {
@@ -125,6 +128,7 @@ impl<'a> Preparation<'a> {
                 // Rules are fewer than fill it.
                 template: u32::try_from(choice.rule_index).unwrap_or(u32::MAX),
                 record: self.bind(&event, choice.rule_index, broker_index, origin),
+                claim: self.claim(&event, choice.rule_index),
             }),
             None => self.stamp(&event, choice.rule_index, origin),
         }
@@ -206,6 +210,14 @@ impl<'a> Preparation<'a> {
             // publisher's may be anything.
             record: self.bindings[broker_index].bind(event, &stamps, rule.key.of(event), self.now_ms),
         }
+    }
+
+    fn claim(&self, event: &Event, rule_index: usize) -> Option<Claim> {
+        let window = self.plan.window(rule_index)?;
+        let topic = self.table.rules()[rule_index].topic.as_str();
+        let data = event.data_bytes().unwrap_or_default();
+        let (source, id) = (event.source(), event.id());
+        Some(Claim::new(topic, source, id, event.type_name(), &data, window))
     }
 
     fn stamp(&self, event: &Event, rule_index: usize, origin: (&str, i64)) -> Result<Prepared, Refusal> {

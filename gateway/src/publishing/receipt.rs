@@ -39,6 +39,7 @@ impl ReceiptTemplate {
             durability: durability.into(),
             rule: rule.to_owned(),
             rules_revision: revision,
+            duplicate: false,
         };
         Self {
             encoded: receipt.encode_to_vec().into(),
