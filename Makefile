@@ -4,21 +4,21 @@ DURATION ?= 20s
 FUZZ_SECONDS ?= 30
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo demo-embedded demo-kafka test bench lint fuzz services-up services-down packages clean
+.PHONY: help demo demo-embedded demo-kafka demo-redis demo-rabbitmq demo-mixed test bench lint fuzz services-up services-down packages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-demo: demo-$(BROKERS) ## two regions under load: BROKERS=embedded|kafka DURATION=20s
+demo: demo-$(BROKERS) ## two regions under load: BROKERS=embedded|kafka|redis|rabbitmq|mixed DURATION=20s
 
 demo-embedded: packages
 	cargo build --release --locked -p meridian-cli --bin meridian
 	$(TARGET_DIR)/release/meridian dev --demo --duration $(DURATION)
 
-demo-kafka: packages
+demo-kafka demo-redis demo-rabbitmq demo-mixed: demo-%: packages
 	cargo build --release --locked -p meridian-cli --bin meridian
-	DURATION=$(DURATION) CARGO_TARGET_DIR=$(TARGET_DIR) deploy/local/demo-kafka
+	DURATION=$(DURATION) CARGO_TARGET_DIR=$(TARGET_DIR) deploy/local/demo-brokers $*
 
 test: ## every test, against real brokers that it starts and stops
 	deploy/test
@@ -33,7 +33,7 @@ lint: ## format, clippy, docs, dependencies and wire contracts
 fuzz: ## each fuzz target for FUZZ_SECONDS (30)
 	deploy/fuzz $(FUZZ_SECONDS)
 
-services-up: packages ## start the two local Kafka clusters
+services-up: packages ## start the local brokers, two of each kind, and etcd
 	deploy/local/services-up
 
 services-down: ## stop them; their records stay

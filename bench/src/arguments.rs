@@ -46,6 +46,12 @@ pub(crate) struct SharedArguments {
     /// A Kafka cluster; the local cluster `a` when not given.
     #[arg(long, global = true, value_name = "HOST:PORT", env = "MERIDIAN_KAFKA_A")]
     pub(crate) kafka: Option<String>,
+    /// A Redis server; the local server `a` when not given.
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "MERIDIAN_REDIS_A")]
+    pub(crate) redis: Option<String>,
+    /// A RabbitMQ broker; the local broker `a` when not given.
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "MERIDIAN_RABBITMQ_A")]
+    pub(crate) rabbitmq: Option<String>,
     /// Where gateways keep their data, on a disk whose syncs count; the build folder
     /// when not given.
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -87,6 +93,15 @@ pub(crate) enum Command {
     /// Publish streams to the embedded log.
     #[command(after_help = "Examples:\n  meridian-bench stream-embedded --streams 8")]
     StreamEmbedded,
+    /// Publish streams to Redis, next to raw fred.
+    #[command(after_help = "Examples:\n  meridian-bench stream-redis --redis 127.0.0.1:6379")]
+    StreamRedis,
+    /// Publish streams to RabbitMQ, next to raw lapin.
+    #[command(after_help = "Examples:\n  meridian-bench stream-rabbitmq --rabbitmq 127.0.0.1:5672")]
+    StreamRabbitmq,
+    /// Consuming a backlog with settlement, next to a raw consumer.
+    #[command(after_help = "Examples:\n  meridian-bench consume\n  meridian-bench consume --broker redis --runs 1")]
+    Consume(BrokerArguments),
     /// One event a call, next to a server that does nothing.
     #[command(after_help = "Examples:\n  meridian-bench unary --connections 8 --calls 16")]
     Unary,
@@ -140,6 +155,10 @@ pub(crate) enum BrokerKind {
     Kafka,
     /// The gateway's own log.
     Embedded,
+    /// A Redis server.
+    Redis,
+    /// A RabbitMQ broker.
+    Rabbitmq,
 }
 
 #[cfg(test)]

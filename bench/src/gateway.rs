@@ -9,8 +9,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use meridian_event::EventBuilder;
-use meridian_proto::meridian::PublishRequest;
+use meridian_proto::meridian::operations_service_client::OperationsServiceClient;
 use meridian_proto::meridian::publisher_service_client::PublisherServiceClient;
+use meridian_proto::meridian::{DeleteTopicRequest, PublishRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,6 +38,10 @@ pub(crate) enum BrokerChoice {
     Embedded,
     /// A cluster, by `host:port`.
     Kafka(String),
+    /// A server, by `host:port`.
+    Redis(String),
+    /// A broker, by `host:port`.
+    RabbitMq(String),
 }
 
 impl BrokerChoice {
@@ -45,6 +50,8 @@ impl BrokerChoice {
         match self {
             Self::Embedded => "embedded",
             Self::Kafka(_) => "Kafka",
+            Self::Redis(_) => "Redis",
+            Self::RabbitMq(_) => "RabbitMQ",
         }
     }
 
@@ -52,6 +59,8 @@ impl BrokerChoice {
         match self {
             Self::Embedded => "embedded:\n      directory: data".to_owned(),
             Self::Kafka(bootstrap) => format!("kafka:\n      bootstrap: [\"{bootstrap}\"]"),
+            Self::Redis(address) => format!("redis:\n      addresses: [\"{address}\"]"),
+            Self::RabbitMq(address) => format!("rabbitmq:\n      addresses: [\"{address}\"]"),
         }
     }
 }
@@ -70,6 +79,7 @@ pub(crate) struct Gateway {
     child: Child,
     pid: u32,
     data_port: u16,
+    admin_port: u16,
     folder: TempDir,
 }
 
@@ -116,6 +126,7 @@ impl Gateway {
             child,
             pid,
             data_port,
+            admin_port,
             folder,
         };
         gateway.await_ready(admin_port).await?;
@@ -129,6 +140,19 @@ impl Gateway {
     /// Where publishers and workers connect to.
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.data_port)
+    }
+
+    /// Deletes a topic by an operator's call.
+    pub(crate) async fn delete_topic(&self, topic: &str) -> Result<(), Failure> {
+        let channel = connect(&format!("http://127.0.0.1:{}", self.admin_port)).await?;
+        let request = DeleteTopicRequest {
+            broker: String::new(),
+            name: topic.to_owned(),
+            confirm_name: topic.to_owned(),
+        };
+        let deleted = OperationsServiceClient::new(channel).delete_topic(request).await;
+        deleted.during(format!("deleting the topic {topic}"))?;
+        Ok(())
     }
 
     /// What the process has used so far.

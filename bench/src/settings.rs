@@ -19,6 +19,10 @@ pub(crate) struct Settings {
     pub(crate) installation: Installation,
     /// `host:port` of the Kafka cluster, when it was found.
     pub(crate) kafka: Option<String>,
+    /// `host:port` of the Redis server, when it was found.
+    pub(crate) redis: Option<String>,
+    /// `host:port` of the RabbitMQ broker, when it was found.
+    pub(crate) rabbitmq: Option<String>,
 }
 
 impl Settings {
@@ -31,6 +35,22 @@ impl Settings {
             .ok_or_else(|| Failure::new("looking for the Kafka cluster a", advice))?;
         Ok(BrokerChoice::Kafka(bootstrap))
     }
+
+    /// The Redis server as a broker.
+    pub(crate) fn redis_broker(&self) -> Result<BrokerChoice, Failure> {
+        let advice = "run `make services-up`, or name one with --redis";
+        let address = self.redis.clone();
+        let address = address.ok_or_else(|| Failure::new("looking for the Redis server a", advice))?;
+        Ok(BrokerChoice::Redis(address))
+    }
+
+    /// The RabbitMQ broker.
+    pub(crate) fn rabbitmq_broker(&self) -> Result<BrokerChoice, Failure> {
+        let advice = "run `make services-up`, or name one with --rabbitmq";
+        let address = self.rabbitmq.clone();
+        let address = address.ok_or_else(|| Failure::new("looking for the RabbitMQ broker a", advice))?;
+        Ok(BrokerChoice::RabbitMq(address))
+    }
 }
 
 /// The build folder, as the scripts of deploy/local have it.
@@ -38,11 +58,12 @@ pub(crate) fn build_folder() -> PathBuf {
     std::env::var_os("MERIDIAN_BUILD_DIR").map_or_else(|| PathBuf::from("build"), PathBuf::from)
 }
 
-/// Where the local cluster `a` listens, when deploy/local/services-up has started it.
-pub(crate) fn local_kafka(build: &Path) -> Option<String> {
-    let folder = fs::read_to_string(build.join("kafka/clusters/a")).ok()?;
-    let bootstrap = fs::read_to_string(Path::new(folder.trim()).join("bootstrap")).ok()?;
-    Some(bootstrap.trim().to_owned())
+/// Where the local server `a` of a kind listens, when deploy/local/services-up has
+/// started it: `note` names its folder, `address` the file in it.
+pub(crate) fn local_server(build: &Path, note: &str, address: &str) -> Option<String> {
+    let folder = fs::read_to_string(build.join(note)).ok()?;
+    let address = fs::read_to_string(Path::new(folder.trim()).join(address)).ok()?;
+    Some(address.trim().to_owned())
 }
 
 /// The program beside this one, where cargo puts both.

@@ -11,12 +11,12 @@ use crate::clients::lean_stream::StreamShape;
 use crate::clients::unary::UnaryShape;
 use crate::failure::{Failure, While as _};
 use crate::figures::stream::StreamFigures;
-use crate::figures::{baselines, end_to_end, idle, publish_latency, stream, unary};
+use crate::figures::{baselines, consume, end_to_end, idle, publish_latency, stream, unary};
 use crate::gateway::{BrokerChoice, Installation};
 use crate::null_server;
 use crate::process_usage::{MachineTicks, machine_facts};
 use crate::progress::Progress;
-use crate::settings::{Settings, build_folder, local_kafka, meridian_beside_this};
+use crate::settings::{Settings, build_folder, local_server, meridian_beside_this};
 use crate::table::{self, Row};
 
 /// Long enough to see whether somebody else is at work on this machine.
@@ -70,7 +70,15 @@ impl Suite {
                 measured: Duration::from_secs(shared.seconds),
                 warm_up: Duration::from_secs(shared.warm_up_seconds),
                 installation,
-                kafka: shared.kafka.or_else(|| local_kafka(&build)),
+                kafka: shared
+                    .kafka
+                    .or_else(|| local_server(&build, "kafka/clusters/a", "bootstrap")),
+                redis: shared
+                    .redis
+                    .or_else(|| local_server(&build, "redis/servers/a", "address")),
+                rabbitmq: shared
+                    .rabbitmq
+                    .or_else(|| local_server(&build, "rabbitmq/servers/a", "address")),
             },
             stream_shape: StreamShape {
                 streams: shared.streams.into(),
@@ -93,6 +101,15 @@ impl Suite {
             Command::All => self.all().await,
             Command::StreamKafka => Ok(self.stream(&self.settings.kafka_broker()?).await?.rows),
             Command::StreamEmbedded => Ok(self.stream(&BrokerChoice::Embedded).await?.rows),
+            Command::StreamRedis => Ok(self.stream(&self.settings.redis_broker()?).await?.rows),
+            Command::StreamRabbitmq => Ok(self.stream(&self.settings.rabbitmq_broker()?).await?.rows),
+            Command::Consume(which) => {
+                let mut rows = Vec::new();
+                for broker in self.every_broker(which)? {
+                    rows.extend(self.consume(&broker).await?);
+                }
+                Ok(rows)
+            }
             Command::Unary => self.unary().await,
             Command::Baselines => {
                 baselines::run(&self.settings, self.stream_shape, self.unary_shape, &self.progress).await
@@ -133,6 +150,12 @@ impl Suite {
         let to_embedded = self.stream(&embedded).await?;
         let mut rows = to_kafka.rows;
         rows.extend(to_embedded.rows);
+        for broker in [self.settings.redis_broker()?, self.settings.rabbitmq_broker()?] {
+            rows.extend(self.stream(&broker).await?.rows);
+        }
+        for broker in self.every_broker(BrokerArguments { broker: None })? {
+            rows.extend(self.consume(&broker).await?);
+        }
         rows.extend(self.unary().await?);
         rows.extend(self.latency(&kafka, to_kafka.receipts_per_second / 2.0).await?);
         rows.extend(self.latency(&embedded, to_embedded.receipts_per_second / 2.0).await?);
@@ -149,8 +172,19 @@ impl Suite {
         match which.broker {
             Some(BrokerKind::Embedded) => Ok(vec![BrokerChoice::Embedded]),
             Some(BrokerKind::Kafka) => Ok(vec![self.settings.kafka_broker()?]),
+            Some(BrokerKind::Redis) => Ok(vec![self.settings.redis_broker()?]),
+            Some(BrokerKind::Rabbitmq) => Ok(vec![self.settings.rabbitmq_broker()?]),
             None => Ok(vec![self.settings.kafka_broker()?, BrokerChoice::Embedded]),
         }
+    }
+
+    /// The same for figures that every kind has.
+    fn every_broker(&self, which: BrokerArguments) -> Result<Vec<BrokerChoice>, Failure> {
+        let mut brokers = self.brokers(which)?;
+        if which.broker.is_none() {
+            brokers.extend([self.settings.redis_broker()?, self.settings.rabbitmq_broker()?]);
+        }
+        Ok(brokers)
     }
 
     /// Sees whether somebody else is at work on this machine.
@@ -165,6 +199,11 @@ impl Suite {
     async fn stream(&self, broker: &BrokerChoice) -> Result<StreamFigures, Failure> {
         self.look_around().await?;
         stream::run(&self.settings, broker, self.stream_shape, &self.progress).await
+    }
+
+    async fn consume(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
+        consume::run(&self.settings, broker, self.stream_shape, &self.progress).await
     }
 
     async fn unary(&self) -> Result<Vec<Row>, Failure> {

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use meridian_event::{Binding, Hops, Record, Stamps};
+use meridian_event::Record;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
+use crate::clients::records::records;
 use crate::events::EventPool;
 use crate::failure::{Failure, While as _};
 
@@ -148,23 +149,6 @@ fn settings(bootstrap: &str) -> ClientConfig {
         config.set(name, value);
     }
     config
-}
-
-fn records(pool: &EventPool) -> Vec<Record> {
-    let now_ms = SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |since| since.as_millis() as i64);
-    let hops = Hops::default();
-    let stamps = Stamps {
-        origin_region: "us-east",
-        recorded_time_ms: now_ms,
-        hops: &hops,
-    };
-    let bind = |event: &meridian_event::Event| {
-        let key = event.partition_key().map(|key| event.slice_of(key));
-        Binding::KafkaBinary.bind(event, &stamps, key, now_ms)
-    };
-    pool.events().iter().map(bind).collect()
 }
 
 fn produce(

@@ -105,8 +105,8 @@ async fn one_run(settings: &Settings, broker: &BrokerChoice, rate: f64) -> Resul
         .await
         .during("running the worker")?
         .during("running the worker")?;
+    delete_topic(broker, &topic, &gateway).await?;
     gateway.stop().await?;
-    delete_topic(broker, &topic).await?;
     let cpu_microseconds_per_event = cpu.as_secs_f64() * 1e6 / total as f64;
     let seen = arrivals.lock();
     Ok(Outcome {

@@ -57,9 +57,9 @@ pub(crate) async fn run(
     let receipts = publishers.finish().await?;
     sessions.close().await?;
     let usage = gateway.usage()?;
+    delete_topic(broker, &quiet, &gateway).await?;
+    delete_topic(broker, &busy, &gateway).await?;
     gateway.stop().await?;
-    delete_topic(broker, &quiet).await?;
-    delete_topic(broker, &busy).await?;
 
     let (before, last) = peaks(&series);
     let level = if last <= before * (1.0 + LEVEL_SHARE) {

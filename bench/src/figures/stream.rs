@@ -1,5 +1,5 @@
-//! Publish streams: receipts a second through the gateway, to Kafka next to a raw
-//! producer on the same cluster, and to the embedded log, which syncs each commit.
+//! Publish streams: receipts a second through the gateway, next to a raw client of
+//! the same broker, and to the embedded log, which syncs each commit.
 //!
 //! Every run has a gateway process, a topic and a store of its own; which of the two
 //! sides goes first alternates from run to run.
@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use crate::clients::lean_stream::{ClosedLoop, StreamShape};
-use crate::clients::raw_producer::{self, RawProducer};
+use crate::clients::lean_worker::LeanWorker;
+use crate::clients::raw::{self, RawClient};
+use crate::clients::raw_producer;
 use crate::clients::sdk_publisher::SdkLoad;
 use crate::events::EventPool;
 use crate::failure::Failure;
@@ -19,8 +21,8 @@ use crate::settings::Settings;
 use crate::statistics::Samples;
 use crate::table::{Row, Target};
 
-/// Of the raw producer's rate, at least.
-const KAFKA_RATIO: f64 = 0.6;
+/// Of the raw client's rate, at least.
+const RAW_RATIO: f64 = 0.6;
 /// Receipts a second, at least.
 const EMBEDDED_RATE: f64 = 200_000.0;
 
@@ -88,6 +90,10 @@ impl Bench<'_> {
         let topic = topic_name(&format!("{client:?}-{run}").to_lowercase());
         make_topic(self.broker, &topic).await?;
         let gateway = Gateway::start(&self.settings.installation, self.broker, &topic).await?;
+        if matches!(self.broker, BrokerChoice::RabbitMq(_)) {
+            // It has queues to publish to only for groups.
+            LeanWorker::make_group(&gateway.address(), "bench", &topic).await?;
+        }
         let usage = || gateway.usage();
         let window = match client {
             Client::Lean => {
@@ -103,23 +109,21 @@ impl Bench<'_> {
                 window?
             }
         };
+        delete_topic(self.broker, &topic, &gateway).await?;
         gateway.stop().await?;
-        delete_topic(self.broker, &topic).await?;
         Ok(window)
     }
 
-    /// Nothing without Kafka.
+    /// Nothing for the embedded log.
     pub(crate) async fn raw(&self, run: usize) -> Result<Option<Window>, Failure> {
-        let BrokerChoice::Kafka(bootstrap) = self.broker else {
+        let topic = topic_name(&format!("raw-{run}"));
+        let Some(client) = RawClient::start(self.broker, &topic, self.pool).await? else {
             return Ok(None);
         };
-        let topic = topic_name(&format!("raw-{run}"));
-        make_topic(self.broker, &topic).await?;
-        let producer = RawProducer::start(bootstrap, &topic, self.pool)?;
         let this = std::process::id();
-        let window = measure(self.settings, || producer.confirmed(), || ProcessUsage::of(this)).await;
-        producer.finish().await?;
-        delete_topic(self.broker, &topic).await?;
+        let window = measure(self.settings, || client.confirmed(), || ProcessUsage::of(this)).await;
+        client.finish().await?;
+        raw::delete_topic(self.broker, &topic).await?;
         Ok(Some(window?))
     }
 }
@@ -134,15 +138,15 @@ pub(crate) fn topic_name(purpose: &str) -> String {
 pub(crate) async fn make_topic(broker: &BrokerChoice, topic: &str) -> Result<(), Failure> {
     match broker {
         BrokerChoice::Kafka(bootstrap) => raw_producer::make_topic(bootstrap, topic, PARTITIONS).await,
-        BrokerChoice::Embedded => Ok(()),
+        BrokerChoice::Embedded | BrokerChoice::Redis(_) | BrokerChoice::RabbitMq(_) => Ok(()),
     }
 }
 
-/// Deletes it again.
-pub(crate) async fn delete_topic(broker: &BrokerChoice, topic: &str) -> Result<(), Failure> {
+/// Deletes it again, where it outlives the gateway.
+pub(crate) async fn delete_topic(broker: &BrokerChoice, topic: &str, gateway: &Gateway) -> Result<(), Failure> {
     match broker {
-        BrokerChoice::Kafka(bootstrap) => raw_producer::delete_topic(bootstrap, topic).await,
         BrokerChoice::Embedded => Ok(()),
+        _ => gateway.delete_topic(topic).await,
     }
 }
 
@@ -153,13 +157,13 @@ fn figures(broker: &BrokerChoice, lean: &[Window], sdk: &[Window], raw: &[Window
     let raw_rate = rate(raw);
     let against_raw = |row: Row, target: Target| match raw_rate.is_empty() {
         true => row,
-        false => row.against("raw producer", raw_rate.clone()).target(target),
+        false => row.against("raw client", raw_rate.clone()).target(target),
     };
     let lean_rate = rate(lean);
     let receipts_per_second = lean_rate.median();
     let mut lean_row = against_raw(
         Row::new(name("lean client"), "receipts/s", lean_rate),
-        Target::Ratio(KAFKA_RATIO),
+        Target::Ratio(RAW_RATIO),
     );
     if matches!(broker, BrokerChoice::Embedded) {
         lean_row = lean_row.target(Target::AtLeast(EMBEDDED_RATE));
@@ -171,7 +175,7 @@ fn figures(broker: &BrokerChoice, lean: &[Window], sdk: &[Window], raw: &[Window
     );
     if !raw.is_empty() {
         cpu_row = cpu_row.against(
-            "raw producer",
+            "raw client",
             raw.iter().map(|window| window.cpu_microseconds_per_event).collect(),
         );
     }
