@@ -1,10 +1,10 @@
 //! Administering topics and groups of one broker.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use crate::error::AdminError;
+use crate::error::{AdminError, AdminErrorKind};
 use crate::name::{GroupName, TopicName, TopicPartition};
 
 /// A topic to be made.
@@ -155,4 +155,35 @@ pub trait Admin: Send + Sync {
 
     /// Forgets a group that has no members, with its positions.
     async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError>;
+}
+
+/// A time in milliseconds since the Unix epoch.
+pub(crate) fn unix_millis(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+    }
+}
+
+/// The time of a record; a time before 1970 counts as 1970.
+pub(crate) fn time_of_millis(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// Refuses a position that a partition does not have. `extent` is from its oldest
+/// record to its end, if the topic has the partition.
+pub(crate) fn check_position(
+    topic: &TopicName,
+    partitions: u32,
+    (partition, position): (u32, u64),
+    extent: Option<(u64, u64)>,
+) -> Result<(), AdminError> {
+    let message = match extent {
+        Some((start, end)) if (start..=end).contains(&position) => return Ok(()),
+        Some((start, end)) => format!(
+            "partition {topic}/{partition} has no position {position}; name one from {start} (its oldest record) to {end} (its end)"
+        ),
+        None => format!("topic {topic} has no partition {partition}; it has {partitions}, counted from 0"),
+    };
+    Err(AdminError::new(AdminErrorKind::InvalidRequest, message))
 }

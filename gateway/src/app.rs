@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::health;
+use crate::admin::{Fleet, health};
 use crate::assembly::{Assembly, assemble};
 use crate::brokers::{Brokers, UnknownDefaultBroker};
 use crate::config::GatewayConfig;
@@ -146,6 +146,10 @@ impl Gateway {
                 return Err(error);
             }
         };
+        // Before the first session: a pause outlives every gateway but the last.
+        Fleet::new(&config.admin_siblings)
+            .learn_pauses(&assembly.subscriptions)
+            .await;
         Ok(run(
             config,
             clock,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 
-use crate::admin::{Operations, Routing, health, reflection};
+use crate::admin::{Fleet, Operations, Routing, health, reflection};
 use crate::app::StartError;
 use crate::brokers::Brokers;
 use crate::config::{GatewayConfig, RulesSource};
@@ -26,6 +26,7 @@ use crate::publishing::{Peers, Publishing, PublishingParts};
 use crate::routing::rule_book::Reload;
 use crate::routing::rule_file::RuleFile;
 use crate::routing::{ApplyError, RuleBook, RuleContext, TopicKeeper, rule_watch};
+use crate::subscription::lag::watch_idle_groups;
 use crate::subscription::{Parts, Subscriptions};
 
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -89,8 +90,14 @@ pub(crate) fn assemble(
             metrics: registry.clone(),
             health: health.clone(),
             region: config.region.clone(),
+            kafka_lag_alias: config.metrics.kafka_lag_alias,
         },
     )?;
+    tokio::spawn(watch_idle_groups(
+        Arc::clone(&subscriptions),
+        config.metrics.idle_lag_interval,
+        background.clone(),
+    ));
     tokio::spawn(rule_watch::follow(Arc::clone(&book), background.clone()));
     tokio::spawn(keeper.run(rand::random(), background.clone()));
     tokio::spawn(watch_brokers(brokers.clone(), health.clone(), background.clone()));
@@ -109,6 +116,7 @@ pub(crate) fn assemble(
         health: health.clone(),
         draining: draining.clone(),
         clock: clock.clone(),
+        fleet: Fleet::new(&config.admin_siblings),
     };
     let routing = Routing::new(book, config.limits.event.clone());
     let mut admin = RoutesBuilder::default();

@@ -11,7 +11,7 @@ use crate::gateway::{BrokerChoice, PARTITIONS};
 pub(crate) enum RawClient {
     Kafka(RawProducer),
     Redis(RawRedis),
-    RabbitMq(RawRabbit),
+    RabbitMq(Box<RawRabbit>),
 }
 
 impl RawClient {
@@ -27,7 +27,8 @@ impl RawClient {
             BrokerChoice::Redis(address) => Some(Self::Redis(RawRedis::start(address, topic, pool).await?)),
             BrokerChoice::RabbitMq(address) => {
                 raw_rabbit::make(address, topic).await?;
-                Some(Self::RabbitMq(RawRabbit::start(address, topic, pool).await?))
+                let client = RawRabbit::start(address, topic, pool).await?;
+                Some(Self::RabbitMq(Box::new(client)))
             }
         })
     }

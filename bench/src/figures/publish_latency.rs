@@ -37,8 +37,8 @@ pub(crate) async fn run(
             settings.measured,
         )
         .await?;
+        delete_topic(broker, &topic, &gateway).await?;
         gateway.stop().await?;
-        delete_topic(broker, &topic).await?;
         median.push(milliseconds_at(&latencies, 0.5));
         high.push(milliseconds_at(&latencies, 0.99));
         progress.say(&format!(

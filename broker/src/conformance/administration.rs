@@ -1,9 +1,12 @@
-//! M1 to M3: topics.
+//! M1 to M3 and M5: topics.
 
 use super::fixture::{Fixture, Settings};
-use super::writing::{append, batch, batch_to, new_topic, store, unique_topic};
+use super::reading::{Reading, numbers, options};
+use super::waiting::{PATIENCE, eventually};
+use super::writing::{append, batch, batch_to, new_topic, store, unique_group, unique_topic};
 use crate::admin::TopicSpec;
 use crate::error::{AdminErrorKind, AppendErrorKind};
+use crate::read::StartPosition;
 
 /// M1: making a topic again changes nothing; with another number of partitions it is
 /// `AlreadyExists`.
@@ -78,7 +81,7 @@ pub async fn a_topic_made_anew_is_another(fixture: &dyn Fixture) {
     store(&broker, batch_to(&topic, 0, 0..5)).await;
     let before = admin.describe_topic(&topic).await.unwrap();
     admin.delete_topic(&topic).await.unwrap();
-    super::waiting::eventually(super::waiting::PATIENCE, "the topic's end", async || {
+    eventually(PATIENCE, "the topic's end", async || {
         let appended = append(&broker, batch_to(&topic, 0, 5..6)).await;
         let refused = appended.refused.into_iter().map(|refused| refused.error);
         let mut errors = refused.chain(appended.outcomes.into_iter().filter_map(Result::err));
@@ -89,11 +92,76 @@ pub async fn a_topic_made_anew_is_another(fixture: &dyn Fixture) {
     })
     .await;
     let spec = TopicSpec::new(topic.clone(), 1);
-    let after = super::waiting::eventually(super::waiting::PATIENCE, "the topic anew", async || {
+    let after = eventually(PATIENCE, "the topic anew", async || {
         admin.create_topic(&spec).await // the broker may still be deleting
     })
     .await;
     assert_ne!(after.id, before.id);
     store(&broker, batch_to(&topic, 0, 0..1)).await;
     assert_eq!(admin.describe_topic(&topic).await.unwrap().records, 1);
+}
+
+/// M5: a topic gets more partitions and keeps its records and its identity; the same
+/// number changes nothing, fewer are refused.
+pub async fn a_topic_only_ever_grows(fixture: &dyn Fixture) {
+    let broker = fixture.connect(&Settings::default()).await;
+    let admin = broker.admin();
+    let topic = new_topic(&broker, "grown", 2).await;
+    store(&broker, batch(&topic, 0..20, 20)).await;
+    let before = admin.describe_topic(&topic).await.unwrap();
+    assert_eq!(admin.grow_topic(&topic, 2).await.unwrap(), before);
+    let error = admin.grow_topic(&topic, 1).await.unwrap_err();
+    assert_eq!(error.kind, AdminErrorKind::InvalidRequest, "{error}");
+    let nowhere = unique_topic("nowhere");
+    let error = admin.grow_topic(&nowhere, 3).await.unwrap_err();
+    assert_eq!(error.kind, AdminErrorKind::TopicNotFound, "{error}");
+
+    let grown = admin.grow_topic(&topic, 5).await.unwrap();
+    assert_eq!((grown.partitions, grown.records, &grown.id), (5, 20, &before.id));
+    store(&broker, batch_to(&topic, 4, 20..23)).await;
+    let described = admin.describe_topic(&topic).await.unwrap();
+    assert_eq!((described.partitions, described.records), (5, 23));
+    // Another gateway comes to know it by itself.
+    let other = fixture.connect(&Settings::default()).await;
+    eventually(PATIENCE, "another handle's use of the new partition", async || {
+        let appended = append(&other, batch_to(&topic, 3, 23..24)).await;
+        let refused = appended.refused.into_iter().map(|refused| refused.error);
+        match refused
+            .chain(appended.outcomes.into_iter().filter_map(Result::err))
+            .next()
+        {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    })
+    .await;
+    let mut reading = Reading::join(&other, &unique_group("grown"), &topic).await;
+    let mut read = numbers(&reading.take(24).await);
+    read.sort_unstable();
+    assert!(read.into_iter().eq(0..24));
+}
+
+/// M5: a reader that is there gets the new partitions, and a group that began at the
+/// latest record misses nothing of them, for they began after it.
+pub async fn a_grown_topic_is_read_whole(fixture: &dyn Fixture) {
+    let broker = fixture.connect(&Settings::default()).await;
+    let topic = new_topic(&broker, "grown-read", 1).await;
+    store(&broker, batch_to(&topic, 0, 0..3)).await;
+    let group = unique_group("grown-read");
+    let mut options = options(&group, &topic);
+    options.start = StartPosition::Latest;
+    let mut reading = Reading::open(&broker, options.clone()).await;
+    reading.until_partitions(1).await;
+    reading.commit().await;
+    broker.admin().grow_topic(&topic, 2).await.unwrap();
+    store(&broker, batch_to(&topic, 1, 3..6)).await;
+    let records = reading.take(3).await;
+    assert!(numbers(&records).into_iter().eq(3..6));
+    reading.settle(&records);
+    reading.close().await;
+    // Grown while nobody reads.
+    broker.admin().grow_topic(&topic, 3).await.unwrap();
+    store(&broker, batch_to(&topic, 2, 6..9)).await;
+    let mut reading = Reading::open(&broker, options).await;
+    assert!(numbers(&reading.take(3).await).into_iter().eq(6..9));
 }

@@ -1,8 +1,11 @@
 //! M4: lag counts what is committed, and never says less than is unsettled.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::fixture::{Fixture, Settings};
 use super::reading::Reading;
-use super::writing::{batch_to, new_topic, store, unique_group};
+use super::waiting::{PATIENCE, eventually};
+use super::writing::{batch_to, new_topic, now_ms, store, unique_group};
 use crate::admin::PartitionLag;
 use crate::error::AdminErrorKind;
 
@@ -73,4 +76,48 @@ pub async fn groups_are_listed(fixture: &dyn Fixture) {
     let groups = admin.list_groups().await.unwrap();
     assert!(groups.contains(&group), "{groups:?}");
     assert!(groups.is_sorted(), "{groups:?}");
+}
+
+/// The age of a lag: the time of the oldest record that is not settled is told, and none
+/// when all is. Brokers that cannot look at old records may tell none.
+pub async fn the_time_of_the_oldest_unsettled_record_is_told(fixture: &dyn Fixture) {
+    let broker = fixture.connect(&Settings::default()).await;
+    let topic = new_topic(&broker, "oldest", 2).await;
+    let began_ms = now_ms();
+    store(&broker, batch_to(&topic, 0, 0..2)).await;
+    // The third record is younger, whoever times it.
+    let later_ms = eventually(PATIENCE, "time", async || {
+        Some(now_ms()).filter(|now| *now >= began_ms + 500).ok_or(())
+    })
+    .await;
+    store(&broker, batch_to(&topic, 0, 2..3)).await;
+    let group = unique_group("oldest");
+    let mut reading = Reading::join(&broker, &group, &topic).await;
+    let records = reading.take(3).await;
+    reading.commit().await;
+    let known = broker.profile().capabilities.replay;
+    let near = |told: Option<SystemTime>, wanted_ms: i64| {
+        let wanted = UNIX_EPOCH + Duration::from_millis(u64::try_from(wanted_ms).unwrap());
+        match told {
+            // Brokers may round, and have clocks of their own.
+            Some(told) => told + Duration::from_millis(50) >= wanted && told < wanted + Duration::from_millis(400),
+            None => !known,
+        }
+    };
+    let seen = eventually(PATIENCE, "the group's description", async || {
+        let seen = describe(&broker, &group).await;
+        if seen.len() == 2 { Ok(seen) } else { Err(seen) }
+    })
+    .await;
+    assert!(near(seen[0].oldest_unsettled, began_ms), "{began_ms}: {seen:?}");
+    assert_eq!(seen[1].oldest_unsettled, None, "nothing waits there: {seen:?}");
+    reading.settle(&records[..2]);
+    reading.commit().await;
+    let seen = describe(&broker, &group).await;
+    assert!(near(seen[0].oldest_unsettled, later_ms), "{later_ms}: {seen:?}");
+    reading.settle(&records[2..]);
+    reading.commit().await;
+    let seen = describe(&broker, &group).await;
+    assert_eq!(seen[0].oldest_unsettled, None, "all is settled: {seen:?}");
+    reading.close().await;
 }

@@ -12,8 +12,8 @@
 //! - [`waiting`]: waits for a condition, with a deadline.
 //! - the cases: [`durability`], [`admission`], [`order`], [`round_trip`],
 //!   [`claims`], [`settlement`], [`bounds`], [`sharing`], [`leaving`],
-//!   [`positions`], [`lag`], [`administration`], [`lifecycle`], [`restarts`] and
-//!   [`absence`], the last for brokers that are in another process.
+//!   [`positions`], [`lag`], [`administration`], [`resetting`], [`lifecycle`],
+//!   [`restarts`] and [`absence`], the last for brokers that are in another process.
 //!
 //! A failed check panics with what was seen, for the suite is only ever a test.
 
@@ -36,6 +36,7 @@ pub mod lifecycle;
 pub mod order;
 pub mod positions;
 pub mod reading;
+pub mod resetting;
 pub mod restarts;
 pub mod round_trip;
 pub mod settlement;

@@ -2,13 +2,18 @@
 //!
 //! - [`routing`]: RoutingService: get, validate, apply, explain.
 //! - [`operations`]: OperationsService: topics, groups, sessions, drain.
+//!   `groups`: its part about groups; `moves`: a group is reset; [`fleet`]: the region's other gateways.
 //! - [`health`]: `grpc.health.v1` that follows the process's health.
 //! - [`reflection`]: both versions of server reflection.
 
+pub mod fleet;
+mod groups;
 pub mod health;
+mod moves;
 pub mod operations;
 pub mod reflection;
 pub mod routing;
 
+pub use fleet::Fleet;
 pub use operations::Operations;
 pub use routing::Routing;

@@ -1,25 +1,27 @@
-//! OperationsService: topics, groups, sessions, and draining.
+//! OperationsService: topics, sessions and draining here; groups in [`groups`](super::groups).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_broker::{Broker, BrokerName, GroupName, TopicDescription, TopicName, TopicSpec};
+use meridian_broker::{Broker, BrokerName, TopicDescription, TopicName, TopicSpec};
 use meridian_proto::meridian as proto;
 use meridian_proto::meridian::operations_service_server::OperationsService;
 use meridian_runtime::{Health, SharedClock};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::fleet::Fleet;
+use super::groups::session_of;
 use crate::brokers::Brokers;
 use crate::fault::{FaultCode, Refusal};
-use crate::subscription::{GroupInfo, GroupState, SessionInfo, Subscriptions};
+use crate::subscription::Subscriptions;
 
 /// How long workers may settle what they hold when the caller does not say.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(20);
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
 
 /// A broker and its name.
-type Named<'a> = (&'a BrokerName, &'a Arc<dyn Broker>);
+pub(super) type Named<'a> = (&'a BrokerName, &'a Arc<dyn Broker>);
 
 /// Serves OperationsService.
 pub struct Operations {
@@ -33,6 +35,8 @@ pub struct Operations {
     pub draining: CancellationToken,
     /// Time.
     pub clock: SharedClock,
+    /// The region's other gateways.
+    pub fleet: Fleet,
 }
 
 #[tonic::async_trait]
@@ -70,63 +74,101 @@ impl OperationsService for Operations {
         }))
     }
 
+    async fn describe_topic(
+        &self,
+        request: Request<proto::DescribeTopicRequest>,
+    ) -> Result<Response<proto::DescribeTopicResponse>, Status> {
+        let request = request.into_inner();
+        let (name, broker) = self.one(&request.broker)?;
+        let described = broker.admin().describe_topic(&topic_name(&request.name)?).await;
+        let topic = described.map_err(|error| Refusal::from(&error))?;
+        Ok(Response::new(proto::DescribeTopicResponse {
+            id: topic.id.clone(),
+            topic: Some(topic_of(name, topic)),
+        }))
+    }
+
+    async fn grow_topic(
+        &self,
+        request: Request<proto::GrowTopicRequest>,
+    ) -> Result<Response<proto::GrowTopicResponse>, Status> {
+        let request = request.into_inner();
+        let (name, broker) = self.one(&request.broker)?;
+        check_partitions(request.partitions)?;
+        let grown = broker
+            .admin()
+            .grow_topic(&topic_name(&request.name)?, request.partitions)
+            .await;
+        let topic = grown.map_err(|error| Refusal::from(&error))?;
+        Ok(Response::new(proto::GrowTopicResponse {
+            topic: Some(topic_of(name, topic)),
+        }))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<proto::DeleteTopicRequest>,
+    ) -> Result<Response<proto::DeleteTopicResponse>, Status> {
+        let request = request.into_inner();
+        let (_, broker) = self.one(&request.broker)?;
+        let name = topic_name(&request.name)?;
+        if request.confirm_name != request.name {
+            let words = "repeat the topic's name: its records are deleted for good";
+            return Err(invalid("confirm_name", words).into());
+        }
+        let deleted = broker.admin().delete_topic(&name).await;
+        deleted.map_err(|error| Refusal::from(&error))?;
+        Ok(Response::new(proto::DeleteTopicResponse {}))
+    }
+
     async fn list_groups(
         &self,
         request: Request<proto::ListGroupsRequest>,
     ) -> Result<Response<proto::ListGroupsResponse>, Status> {
-        let read = self.subscriptions.groups();
-        let mut groups = Vec::new();
-        for (name, broker) in self.chosen(&request.get_ref().broker)? {
-            let mut names = broker
-                .admin()
-                .list_groups()
-                .await
-                .map_err(|error| Refusal::from(&error))?;
-            // A group that has committed nothing yet may be known to this gateway alone.
-            names.extend(
-                read.iter()
-                    .filter(|group| group.broker == *name)
-                    .map(|group| group.group.clone()),
-            );
-            names.sort();
-            names.dedup();
-            groups.extend(names.iter().map(|group| summary(name, group, find(&read, name, group))));
-        }
-        Ok(Response::new(proto::ListGroupsResponse { groups }))
+        Ok(Response::new(self.groups(&request.get_ref().broker).await?))
     }
 
     async fn describe_group(
         &self,
         request: Request<proto::DescribeGroupRequest>,
     ) -> Result<Response<proto::DescribeGroupResponse>, Status> {
-        let request = request.into_inner();
-        let (broker_name, broker) = self.one(&request.broker)?;
-        let name = GroupName::new(&request.name).map_err(|error| invalid("name", &error.to_string()))?;
-        let read = self.subscriptions.groups();
-        let here = find(&read, broker_name, &name);
-        let described = broker.admin().describe_group(&name).await;
-        let partitions = match described {
-            Ok(group) => group.partitions,
-            // Not known to the broker yet, but being read here.
-            Err(_) if here.is_some() => Vec::new(),
-            Err(error) => return Err(Refusal::from(&error).into()),
-        };
-        let (not_reading_since, not_reading_reason) = match here.map(|group| &group.state) {
-            Some(GroupState::NotReading { since, reason }) => (Some((*since).into()), reason.clone()),
-            _ => (None, String::new()),
-        };
-        let sessions = self.subscriptions.sessions();
-        let sessions = sessions
-            .iter()
-            .filter(|session| session.broker == *broker_name && session.group == name);
-        Ok(Response::new(proto::DescribeGroupResponse {
-            group: Some(summary(broker_name, &name, here)),
-            lag_messages: partitions.iter().map(meridian_broker::PartitionLag::lag).sum(),
-            partitions: partitions.iter().map(partition_of).collect(),
-            not_reading_since,
-            not_reading_reason,
-            sessions: sessions.map(session_of).collect(),
-        }))
+        Ok(Response::new(self.group(request.into_inner()).await?))
+    }
+
+    async fn reset_group(
+        &self,
+        request: Request<proto::ResetGroupRequest>,
+    ) -> Result<Response<proto::ResetGroupResponse>, Status> {
+        Ok(Response::new(self.reset(request.into_inner()).await?))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<proto::DeleteGroupRequest>,
+    ) -> Result<Response<proto::DeleteGroupResponse>, Status> {
+        self.delete(request.get_ref()).await?;
+        Ok(Response::new(proto::DeleteGroupResponse {}))
+    }
+
+    async fn pause_group(
+        &self,
+        request: Request<proto::PauseGroupRequest>,
+    ) -> Result<Response<proto::PauseGroupResponse>, Status> {
+        Ok(Response::new(self.pause(request.into_inner()).await?))
+    }
+
+    async fn resume_group(
+        &self,
+        request: Request<proto::ResumeGroupRequest>,
+    ) -> Result<Response<proto::ResumeGroupResponse>, Status> {
+        Ok(Response::new(self.resume(request.get_ref()).await?))
+    }
+
+    async fn list_pauses(
+        &self,
+        _: Request<proto::ListPausesRequest>,
+    ) -> Result<Response<proto::ListPausesResponse>, Status> {
+        Ok(Response::new(self.pauses()))
     }
 
     async fn list_sessions(
@@ -160,7 +202,7 @@ impl OperationsService for Operations {
 
 impl Operations {
     /// The broker of a name; the default one when it is empty.
-    fn one(&self, name: &str) -> Result<Named<'_>, Refusal> {
+    pub(super) fn one(&self, name: &str) -> Result<Named<'_>, Refusal> {
         let name = if name.is_empty() {
             self.brokers.default_name().as_str()
         } else {
@@ -179,7 +221,7 @@ impl Operations {
     }
 
     /// The broker of a name; all of them when it is empty.
-    fn chosen(&self, name: &str) -> Result<Vec<Named<'_>>, Refusal> {
+    pub(super) fn chosen(&self, name: &str) -> Result<Vec<Named<'_>>, Refusal> {
         match name.is_empty() {
             true => Ok(self.brokers.iter().collect()),
             false => Ok(vec![self.one(name)?]),
@@ -188,10 +230,8 @@ impl Operations {
 }
 
 fn topic_spec(request: &proto::CreateTopicRequest) -> Result<TopicSpec, Refusal> {
-    let name = TopicName::new(&request.name).map_err(|error| invalid("name", &error.to_string()))?;
-    if request.partitions == 0 || request.partitions > 10_000 {
-        return Err(invalid("partitions", "a topic has 1 to 10,000 partitions"));
-    }
+    let name = topic_name(&request.name)?;
+    check_partitions(request.partitions)?;
     let some = |value: u64| (value > 0).then_some(value);
     Ok(TopicSpec {
         name,
@@ -202,23 +242,19 @@ fn topic_spec(request: &proto::CreateTopicRequest) -> Result<TopicSpec, Refusal>
     })
 }
 
-fn invalid(field: &'static str, message: &str) -> Refusal {
-    Refusal::new(FaultCode::InvalidRequest, format!("{field}: {message}")).with_field(field, message)
+fn topic_name(name: &str) -> Result<TopicName, Refusal> {
+    TopicName::new(name).map_err(|error| invalid("name", &error.to_string()))
 }
 
-fn find<'a>(groups: &'a [GroupInfo], broker: &BrokerName, name: &GroupName) -> Option<&'a GroupInfo> {
-    groups
-        .iter()
-        .find(|group| group.broker == *broker && group.group == *name)
-}
-
-fn summary(broker: &BrokerName, name: &GroupName, here: Option<&GroupInfo>) -> proto::GroupSummary {
-    let sessions = here.map_or(0, |group| group.sessions);
-    proto::GroupSummary {
-        broker: broker.to_string(),
-        name: name.to_string(),
-        sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+fn check_partitions(partitions: u32) -> Result<(), Refusal> {
+    match (1..=10_000).contains(&partitions) {
+        true => Ok(()),
+        false => Err(invalid("partitions", "a topic has 1 to 10,000 partitions")),
     }
+}
+
+pub(super) fn invalid(field: &'static str, message: &str) -> Refusal {
+    Refusal::new(FaultCode::InvalidRequest, format!("{field}: {message}")).with_field(field, message)
 }
 
 fn topic_of(broker: &BrokerName, topic: TopicDescription) -> proto::Topic {
@@ -227,29 +263,5 @@ fn topic_of(broker: &BrokerName, topic: TopicDescription) -> proto::Topic {
         name: topic.name.to_string(),
         partitions: topic.partitions,
         records: topic.records,
-    }
-}
-
-fn partition_of(lag: &meridian_broker::PartitionLag) -> proto::PartitionLag {
-    proto::PartitionLag {
-        topic: lag.partition.topic.to_string(),
-        partition: lag.partition.partition,
-        settled_position: lag.settled_position,
-        end_position: lag.end_position,
-        lag_messages: lag.lag(),
-        settled_beyond: lag.settled_beyond,
-    }
-}
-
-fn session_of(session: &SessionInfo) -> proto::Session {
-    proto::Session {
-        session_id: session.session_id.clone(),
-        group: session.group.to_string(),
-        worker_id: session.worker_id.clone(),
-        in_flight_messages: session.in_flight_messages,
-        in_flight_bytes: session.in_flight_bytes,
-        credit_messages: session.credit_messages,
-        credit_bytes: session.credit_bytes,
-        opened_at: Some(session.opened_at.into()),
     }
 }

@@ -11,7 +11,7 @@ use meridian_broker::{BrokerConfig, BrokerName, RegionName};
 use meridian_runtime::{Document, Faults, Mapping, SecretSources};
 
 use super::limits::{self, Limits};
-use super::sections::{Listen, Peer, RulesSource, TopicDefaults, read_siblings};
+use super::sections::{Listen, MetricsOptions, Peer, RulesSource, TopicDefaults, read_siblings};
 use crate::idempotence::IdempotenceOptions;
 use crate::routing::{RuleContext, document};
 use crate::subscription::SubscriptionOptions;
@@ -26,6 +26,8 @@ const KEYS: &[&str] = &[
     "default_broker",
     "peers",
     "siblings",
+    "admin_siblings",
+    "metrics",
     "rules",
     "topics",
     "limits",
@@ -50,6 +52,10 @@ pub struct GatewayConfig {
     pub default_broker: BrokerName,
     /// The gateways of other regions.
     pub peers: BTreeMap<RegionName, Peer>,
+    /// The admin addresses of the region's other gateways: they are told of pauses.
+    pub admin_siblings: Vec<String>,
+    /// What metrics tell.
+    pub metrics: MetricsOptions,
     /// Where rules come from.
     pub rules: RulesSource,
     /// How topics of rules are made.
@@ -106,17 +112,21 @@ impl GatewayConfig {
             .get("subscriptions")
             .map(|node| SubscriptionOptions::read(&node, faults));
         let subscriptions = SubscriptionOptions {
-            siblings: read_siblings(&root, faults),
+            siblings: read_siblings(&root, "siblings", faults),
             ..subscriptions.unwrap_or_default()
         };
         let idempotence = IdempotenceOptions::read(&root, secrets, faults);
         let shutdown_deadline = root.seconds_or("shutdown_seconds", Duration::from_secs(30), 1.0..=3600.0, faults);
+        let admin_siblings = read_siblings(&root, "admin_siblings", faults);
+        let metrics = MetricsOptions::read(&root, faults);
         Some(Self {
             region: region?,
             listen,
             brokers,
             default_broker: default_broker?,
             peers,
+            admin_siblings,
+            metrics,
             rules,
             topics,
             limits,
@@ -250,6 +260,8 @@ brokers:
 default_broker: slow
 peers: { eu-west: { addresses: [] } }
 siblings: [next-door]
+admin_siblings: [next-door]
+metrics: { kafka_lag_alias: perhaps }
 limits: { max_event_bytes: 0 }
 colour: blue
 ";
@@ -263,8 +275,10 @@ colour: blue
             "3:listen.data",
             "8:peers.eu-west.addresses",
             "9:siblings",
-            "10:limits.max_event_bytes",
-            "11:colour",
+            "10:admin_siblings",
+            "11:metrics.kafka_lag_alias",
+            "12:limits.max_event_bytes",
+            "13:colour",
         ] {
             assert!(told.iter().any(|told| told == place), "{place} is not among {told:?}");
         }
@@ -308,6 +322,9 @@ colour: blue
             .chain(limits::KEYS)
             .chain(crate::subscription::options::KEYS)
             .chain(crate::idempotence::options::KEYS);
+        for key in MetricsOptions::KEYS {
+            assert!(page.contains(&format!("`metrics.{key}`")), "metrics.{key}");
+        }
         for key in keys.chain(EmbeddedConfig::KEYS).chain(KafkaConfig::KEYS) {
             let shown = [format!("`{key}`"), format!("`{key}."), format!("`{key}:")];
             assert!(

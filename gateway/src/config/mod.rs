@@ -13,4 +13,4 @@ pub mod sections;
 
 pub use gateway::GatewayConfig;
 pub use limits::Limits;
-pub use sections::{Listen, Peer, RulesSource, TopicDefaults};
+pub use sections::{Listen, MetricsOptions, Peer, RulesSource, TopicDefaults};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use meridian_broker::RegionName;
 use meridian_runtime::{Faults, Mapping, Node};
@@ -91,9 +92,43 @@ impl Peer {
     }
 }
 
-/// Reads `siblings`: the other gateways of the region, which workers may move to.
-pub(super) fn read_siblings(root: &Mapping<'_>, faults: &mut Faults) -> Vec<String> {
-    let list = root.get("siblings");
+/// What metrics tell, besides what they always tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsOptions {
+    /// Lag under the name `kafka_consumergroup_lag` as well.
+    pub kafka_lag_alias: bool,
+    /// From look to look at the lag of groups that this gateway has read and does not read now.
+    pub idle_lag_interval: Duration,
+}
+
+impl Default for MetricsOptions {
+    fn default() -> Self {
+        Self {
+            kafka_lag_alias: true,
+            idle_lag_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+impl MetricsOptions {
+    pub(super) const KEYS: &[&str] = &["kafka_lag_alias", "idle_lag_seconds"];
+
+    /// Reads `metrics`.
+    pub fn read(root: &Mapping<'_>, faults: &mut Faults) -> Self {
+        let default = Self::default();
+        let Some(section) = root.section("metrics", Self::KEYS, faults) else {
+            return default;
+        };
+        Self {
+            kafka_lag_alias: section.bool_or("kafka_lag_alias", default.kafka_lag_alias, faults),
+            idle_lag_interval: section.seconds_or("idle_lag_seconds", default.idle_lag_interval, 1.0..=3_600.0, faults),
+        }
+    }
+}
+
+/// Reads `siblings` or `admin_siblings`: addresses of the other gateways of the region.
+pub(super) fn read_siblings(root: &Mapping<'_>, key: &str, faults: &mut Faults) -> Vec<String> {
+    let list = root.get(key);
     list.and_then(|list| read_addresses(&list, faults)).unwrap_or_default()
 }
 

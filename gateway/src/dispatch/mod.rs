@@ -7,6 +7,7 @@
 //! - [`sessions`]: credit, load, and the choice of a session.
 //! - [`key_locks`]: one holder for each key or partition, the others behind it in order.
 //! - [`deadlines`]: when a lease, a delay or a grace ends.
+//! - `oldest`: how old what is held is.
 //! - [`attempts`]: failed attempts of records that this gateway does not hold at the moment.
 
 pub mod attempts;
@@ -14,6 +15,7 @@ pub mod deadlines;
 pub mod dispatcher;
 mod item;
 pub mod key_locks;
+mod oldest;
 pub mod sessions;
 mod transitions;
 pub mod work;

@@ -121,6 +121,7 @@ fault_codes! {
     // Operating.
     UnknownBroker => "UNKNOWN_BROKER", NotFound, 404, NEVER;
     GroupNotFound => "GROUP_NOT_FOUND", NotFound, 404, NEVER;
+    TooManyPauses => "TOO_MANY_PAUSES", ResourceExhausted, 429, NEVER;
     GroupActive => "GROUP_ACTIVE", FailedPrecondition, 409, LATER;
     UnsupportedByBroker => "UNSUPPORTED_BY_BROKER", FailedPrecondition, 501, NEVER;
     TopicAlreadyExists => "TOPIC_ALREADY_EXISTS", AlreadyExists, 409, NEVER;

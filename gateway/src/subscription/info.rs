@@ -16,6 +16,15 @@ pub enum GroupState {
         /// Why, for people.
         reason: String,
     },
+    /// An operator has paused it: nothing is handed out, and nothing read once what is out is settled.
+    Paused {
+        /// Since when.
+        since: SystemTime,
+        /// Until when, if it ends by itself.
+        until: Option<SystemTime>,
+        /// In words.
+        reason: String,
+    },
     /// The gateway gives it up: nothing is handed out any more.
     Draining,
 }

@@ -40,6 +40,7 @@ pub struct SubscriptionMetrics {
     in_flight: BoundedFamily<GroupLabels, Gauge>,
     lag: BoundedFamily<GroupLabels, Gauge>,
     not_reading: BoundedFamily<GroupLabels, Gauge>,
+    paused: BoundedFamily<GroupLabels, Gauge>,
     dead_letters_waiting: BoundedFamily<GroupLabels, Gauge>,
 }
 
@@ -72,6 +73,7 @@ pub(super) struct GroupMetrics {
     pub(super) in_flight: Gauge,
     pub(super) lag: Gauge,
     pub(super) not_reading: Gauge,
+    pub(super) paused: Gauge,
     pub(super) dead_letters_waiting: Gauge,
 }
 
@@ -153,6 +155,11 @@ impl SubscriptionMetrics {
                 "Records not settled, in the partitions that this gateway has",
             )?,
             not_reading: by_group(&registry, "not_reading", "1 while the group cannot be read")?,
+            paused: by_group(
+                &metrics.sub_registry("meridian_group"),
+                "paused",
+                "1 while an operator has paused the group",
+            )?,
             dead_letters_waiting: by_group(
                 &registry,
                 "dead_letters_waiting",
@@ -169,6 +176,7 @@ impl SubscriptionMetrics {
             in_flight: self.in_flight.get_or_create(&labels),
             lag: self.lag.get_or_create(&labels),
             not_reading: self.not_reading.get_or_create(&labels),
+            paused: self.paused.get_or_create(&labels),
             dead_letters_waiting: self.dead_letters_waiting.get_or_create(&labels),
             all: self.clone(),
             labels,
@@ -184,6 +192,7 @@ impl GroupMetrics {
             &self.all.in_flight,
             &self.all.lag,
             &self.all.not_reading,
+            &self.all.paused,
             &self.all.dead_letters_waiting,
         ] {
             family.remove(&self.labels);

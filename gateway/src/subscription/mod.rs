@@ -9,14 +9,18 @@
 //! - `outbound`: the stream to a worker, bounded, with its end.
 //! - `wire`: answers as messages.
 //!
-//! Beside the way: [`metrics`], `info` (sessions and groups for people), `board` (health).
+//! Beside the way: [`metrics`], `lag` (gauges by partition), `info` (sessions and groups for people), `board` (health),
+//! `pauses` (what operators have stopped), `operating` (what operators ask of groups).
 
 mod board;
 mod group;
 mod info;
+pub mod lag;
 pub mod metrics;
+mod operating;
 pub mod options;
 mod outbound;
+mod pauses;
 pub mod registry;
 mod service;
 mod terms;
@@ -24,5 +28,7 @@ mod wire;
 
 pub use info::{GroupInfo, GroupState, SessionInfo};
 pub use metrics::SubscriptionMetrics;
+pub use operating::Departure;
 pub use options::SubscriptionOptions;
+pub use pauses::Pause;
 pub use registry::{CloseReport, Parts, Subscriptions};

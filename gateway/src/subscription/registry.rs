@@ -15,11 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::board::HealthBoard;
-use super::group::{Command, Join, Owner, OwnerParts, SharedView};
+use super::group::{Command, Join, Owner, OwnerParts, PauseWatch, SharedView};
 use super::info::{GroupInfo, SessionInfo};
+use super::lag::LagBoard;
 use super::metrics::SubscriptionMetrics;
+use super::operating;
 use super::options::SubscriptionOptions;
 use super::outbound::Outbound;
+use super::pauses::Pauses;
 use super::service::Service;
 use super::terms::{GroupKey, OpenTerms};
 use crate::brokers::Brokers;
@@ -51,6 +54,8 @@ pub struct Parts {
     pub health: Health,
     /// The region, as told to workers.
     pub region: RegionName,
+    /// Whether lag is told under the name that dashboards of Kafka use as well.
+    pub kafka_lag_alias: bool,
 }
 
 /// What giving up came to.
@@ -70,6 +75,8 @@ pub struct Subscriptions {
     region: RegionName,
     metrics: SubscriptionMetrics,
     board: Arc<HealthBoard>,
+    lag_board: Arc<LagBoard>,
+    pauses: Arc<Pauses>,
     slots: Arc<Semaphore>,
     draining: CancellationToken,
     state: Mutex<State>,
@@ -109,6 +116,8 @@ impl Subscriptions {
             brokers,
             metrics: SubscriptionMetrics::register(&parts.metrics)?,
             board: Arc::new(HealthBoard::new(&parts.health)),
+            lag_board: Arc::new(LagBoard::register(&parts.metrics, parts.kafka_lag_alias)?),
+            pauses: Arc::default(),
             clock: parts.clock,
             region: parts.region,
             draining: CancellationToken::new(),
@@ -185,6 +194,39 @@ impl Subscriptions {
             groups_left: self.handles().len(),
             ..report
         }
+    }
+
+    pub(super) fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
+    pub(super) fn lag_board(&self) -> &LagBoard {
+        &self.lag_board
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    pub(super) fn wall_millis(&self) -> i64 {
+        self.clock.wall_millis()
+    }
+
+    /// Has the group's task look at its pause; cancelled when the task has ended. `None` when it has no task.
+    pub(super) async fn look_at_pause(&self, key: &GroupKey, watch: Option<PauseWatch>) -> Option<CancellationToken> {
+        let handle = self.state().groups.get(key).cloned()?;
+        // A task that has ended needs not look.
+        let _ = handle.commands.send(operating::look(watch)).await;
+        Some(handle.gone)
+    }
+
+    /// What is known of failed attempts of a group that is not being read counts no more.
+    pub(super) fn forget_attempts(&self, key: &GroupKey) {
+        self.state().memories.remove(key);
     }
 
     pub(super) fn brokers(&self) -> &Brokers {
@@ -303,6 +345,8 @@ impl Subscriptions {
             broker,
             clock: self.clock.clone(),
             board: Arc::clone(&self.board),
+            lag_board: Arc::clone(&self.lag_board),
+            pauses: Arc::clone(&self.pauses),
             memory,
             seed: rand::random(),
             view: handle.view.clone(),

@@ -114,7 +114,9 @@ pub(super) fn drain_requested(reason: &str, siblings: &[String], deadline: Insta
 
 pub(super) fn heartbeat(positions: &[PartitionPosition], state: &GroupState) -> Response {
     let (since, reason) = match state {
-        GroupState::NotReading { since, reason } => (Some((*since).into()), reason.clone()),
+        GroupState::NotReading { since, reason } | GroupState::Paused { since, reason, .. } => {
+            (Some((*since).into()), reason.clone())
+        }
         GroupState::Reading | GroupState::Draining => (None, String::new()),
     };
     let positions = positions.iter().map(|position| wire::GroupPosition {

@@ -7,10 +7,15 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::core::Core;
+use super::log::{Partition, Topic};
 use super::queue::Work;
 use super::retention::describe;
-use crate::admin::{Admin, GroupDescription, GroupReset, PartitionLag, TopicDescription, TopicSpec};
+use super::scan;
+use crate::admin::{
+    Admin, GroupDescription, GroupReset, PartitionLag, ResetTarget, TopicDescription, TopicSpec, unix_millis,
+};
 use crate::error::{AdminError, AdminErrorKind};
+use crate::frontier::Frontier;
 use crate::name::{GroupName, TopicName};
 
 /// The most partitions of a topic: each has its place in memory.
@@ -28,6 +33,26 @@ impl EmbeddedAdmin {
 
     fn check_open(&self) -> Result<(), AdminError> {
         if self.core.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+
+    fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, AdminError> {
+        self.core.topics.get(name).ok_or_else(|| {
+            let message = format!("topic {name} is not there; make it first");
+            AdminError::new(AdminErrorKind::TopicNotFound, message)
+        })
+    }
+
+    /// Runs what reads the store on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Core) -> Result<T, AdminError> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let core = Arc::clone(&self.core);
+        let joined = tokio::task::spawn_blocking(move || call(&core)).await;
+        joined.unwrap_or_else(|error| {
+            let message = format!("the request ended early: {error}");
+            Err(AdminError::new(AdminErrorKind::Internal, message))
+        })
     }
 
     async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<Result<T, AdminError>>) -> Work) -> Result<T, AdminError> {
@@ -69,14 +94,7 @@ impl Admin for EmbeddedAdmin {
 
     async fn describe_topic(&self, name: &TopicName) -> Result<TopicDescription, AdminError> {
         self.check_open()?;
-        let topic = self.core.topics.get(name);
-        let topic = topic.ok_or_else(|| {
-            AdminError::new(
-                AdminErrorKind::TopicNotFound,
-                format!("topic {name} is not there; make it first"),
-            )
-        })?;
-        Ok(describe(&topic))
+        Ok(describe(&*self.topic(name)?))
     }
 
     async fn list_groups(&self) -> Result<Vec<GroupName>, AdminError> {
@@ -101,35 +119,98 @@ impl Admin for EmbeddedAdmin {
                 continue;
             }
             for (key, partition) in ids.zip(&topic.partitions) {
-                let row = partition.row();
-                let frontier = positions.get(&key);
-                partitions.push(PartitionLag {
-                    partition: partition.name.clone(),
-                    settled_position: frontier.map_or(row.start, |frontier| frontier.next()),
-                    end_position: row.end,
-                    settled_beyond: frontier.map_or(0, |frontier| frontier.settled_beyond()),
-                    oldest_unsettled: None,
-                });
+                let frontier = positions.get(&key).cloned();
+                let frontier = frontier.unwrap_or_else(|| Frontier::new(partition.row().start));
+                partitions.push((Arc::clone(partition), frontier));
             }
         }
+        let partitions = self.blocking(move |core| standings(core, partitions)).await?;
         Ok(GroupDescription {
             name: name.clone(),
             partitions,
         })
     }
 
-    async fn grow_topic(&self, name: &TopicName, _partitions: u32) -> Result<TopicDescription, AdminError> {
-        let message = format!("topic {name} cannot be grown here yet");
-        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    async fn grow_topic(&self, name: &TopicName, partitions: u32) -> Result<TopicDescription, AdminError> {
+        self.check_open()?;
+        if partitions > MAX_PARTITIONS {
+            let message = format!("topic {name} cannot have {partitions} partitions; ask for {MAX_PARTITIONS} at most");
+            return Err(AdminError::new(AdminErrorKind::InvalidRequest, message));
+        }
+        let name = name.clone();
+        self.ask(|reply| Work::GrowTopic(name, partitions, reply)).await
     }
 
-    async fn reset_group(&self, name: &GroupName, _reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
-        let message = format!("group {name} cannot be reset here yet");
-        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    async fn reset_group(&self, name: &GroupName, reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
+        self.check_open()?;
+        self.core.groups.check_movable(name)?;
+        let topic = self.topic(&reset.topic)?;
+        let target = reset.target;
+        let places = self.blocking(move |core| places(core, &topic, target)).await?;
+        if !reset.dry_run {
+            let by_id: Vec<_> = places
+                .iter()
+                .map(|(partition, next)| (partition.topic, partition.name.partition, *next))
+                .collect();
+            let mut moved = self.core.groups.move_to(name, &by_id, &self.core.queue)?;
+            if (&mut moved.durable).await != Ok(true) {
+                self.core.groups.move_back(name, moved);
+                let message = format!("the new positions of group {name} could not be written; try again");
+                return Err(AdminError::new(AdminErrorKind::BrokerUnavailable, message));
+            }
+        }
+        let at = |(partition, next)| (partition, Frontier::new(next));
+        let places = places.into_iter().map(at).collect();
+        self.blocking(move |core| standings(core, places)).await
     }
 
     async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError> {
-        let message = format!("group {name} cannot be deleted here yet");
-        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+        self.check_open()?;
+        let name = name.clone();
+        self.ask(|reply| Work::DeleteGroup(name, reply)).await
+    }
+}
+
+/// Where a group stands that is settled so far.
+fn standings(core: &Core, partitions: Vec<(Arc<Partition>, Frontier)>) -> Result<Vec<PartitionLag>, AdminError> {
+    let standing = |(partition, frontier): (Arc<Partition>, Frontier)| {
+        let end_position = partition.row().end;
+        let oldest = match frontier.next() < end_position {
+            true => scan::time_at(core, &partition, frontier.next())?,
+            false => None,
+        };
+        Ok(PartitionLag {
+            partition: partition.name.clone(),
+            settled_position: frontier.next(),
+            end_position,
+            settled_beyond: frontier.settled_beyond(),
+            oldest_unsettled: oldest.map(crate::admin::time_of_millis),
+        })
+    };
+    partitions.into_iter().map(standing).collect()
+}
+
+/// Where each partition that is concerned goes on.
+fn places(core: &Core, topic: &Topic, target: ResetTarget) -> Result<Vec<(Arc<Partition>, u64)>, AdminError> {
+    let all = topic.partitions.iter();
+    match target {
+        ResetTarget::Earliest => Ok(all.map(|each| (Arc::clone(each), each.row().start)).collect()),
+        ResetTarget::Latest => Ok(all.map(|each| (Arc::clone(each), each.row().end)).collect()),
+        ResetTarget::Time(time) => {
+            let since_ms = unix_millis(time);
+            all.map(|each| {
+                let end = each.row().end;
+                let found = scan::position_of_time(core, each, since_ms)?;
+                Ok((Arc::clone(each), found.unwrap_or(end)))
+            })
+            .collect()
+        }
+        ResetTarget::Position { partition, position } => {
+            let found = topic.partitions.get(partition as usize);
+            let row = found.map(|found| found.row());
+            let extent = row.map(|row| (row.start, row.end));
+            crate::admin::check_position(&topic.name, topic.row.partitions, (partition, position), extent)?;
+            Ok(found.map(|found| (Arc::clone(found), position)).into_iter().collect())
+        }
     }
 }

@@ -35,22 +35,25 @@ const MAX_METADATA_FILL: f64 = 0.75;
 /// All groups.
 #[derive(Debug)]
 pub(super) struct Groups {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    groups: BTreeMap<GroupName, Group>,
+pub(super) struct State {
+    pub(super) groups: BTreeMap<GroupName, Group>,
     topics: HashMap<crate::name::TopicName, Arc<Topic>>,
     last_generation: u64,
     last_member: u64,
     is_closed: bool,
 }
 
+/// Where a group stands in a partition, by topic.
+pub(super) type Positions = HashMap<(Uuid, u32), Frontier>;
+
 #[derive(Debug, Default)]
-struct Group {
-    positions: HashMap<(Uuid, u32), Frontier>,
-    members: BTreeMap<u64, Arc<Member>>,
+pub(super) struct Group {
+    pub(super) positions: Positions,
+    pub(super) members: BTreeMap<u64, Arc<Member>>,
     owners: HashMap<TopicPartition, u64>,
 }
 
@@ -145,7 +148,7 @@ impl Groups {
         (pending, post(changes, queue))
     }
 
-    /// A topic is there now.
+    /// A topic is there now, or has more partitions.
     pub(super) fn topic_created(&self, topic: &Arc<Topic>, queue: &Queue) {
         let mut state = locked(&self.state);
         state.topics.insert(topic.name.clone(), Arc::clone(topic));
@@ -215,17 +218,16 @@ impl Groups {
     /// All groups that stand somewhere or have members.
     pub(super) fn names(&self) -> Vec<GroupName> {
         let state = locked(&self.state);
-        let is_there = |group: &Group| !group.positions.is_empty() || !group.members.is_empty();
         state
             .groups
             .iter()
-            .filter(|(_, group)| is_there(group))
+            .filter(|(_, group)| group.is_there())
             .map(|(name, _)| name.clone())
             .collect()
     }
 
     /// Where a group stands, in each partition that it has read.
-    pub(super) fn positions(&self, name: &GroupName) -> Option<HashMap<(Uuid, u32), Frontier>> {
+    pub(super) fn positions(&self, name: &GroupName) -> Option<Positions> {
         locked(&self.state)
             .groups
             .get(name)
@@ -253,7 +255,7 @@ fn ends(topic: &Arc<Topic>) -> (Uuid, Vec<u64>) {
 }
 
 /// Hands positions to the writer, in the order of the lock that the caller holds.
-fn post(changes: Vec<PositionChange>, queue: &Queue) -> oneshot::Receiver<bool> {
+pub(super) fn post(changes: Vec<PositionChange>, queue: &Queue) -> oneshot::Receiver<bool> {
     let (reply, durable) = oneshot::channel();
     if changes.is_empty() {
         // The receiver is in our hand, so it takes it.
@@ -323,7 +325,9 @@ impl State {
                 && let Some(member) = group.members.get(owner)
             {
                 let frontier = group.positions.get(&(partition.topic, name.partition));
-                self.last_generation = give(member, partition, frontier, self.last_generation);
+                // A partition that came later began empty, and none of it may be skipped.
+                let is_grown = frontier.is_none() && group.positions.keys().any(|(id, _)| *id == partition.topic);
+                self.last_generation = give(member, partition, frontier, is_grown, self.last_generation);
             }
         }
         changes
@@ -331,6 +335,11 @@ impl State {
 }
 
 impl Group {
+    /// It stands somewhere or has members.
+    pub(super) fn is_there(&self) -> bool {
+        !self.positions.is_empty() || !self.members.is_empty()
+    }
+
     /// Takes note of where the group stands; the change is to be made durable.
     fn record(&mut self, member: &Member, partition: &Partition, frontier: &Frontier) -> (PositionChange, f64) {
         let encoded = metadata::encode(frontier, MAX_METADATA_CHARACTERS);
@@ -372,9 +381,15 @@ impl Group {
 }
 
 /// Gives a partition to a member; returns the generation.
-fn give(member: &Member, partition: &Arc<Partition>, known: Option<&Frontier>, last_generation: u64) -> u64 {
+fn give(
+    member: &Member,
+    partition: &Arc<Partition>,
+    known: Option<&Frontier>,
+    is_grown: bool,
+    last_generation: u64,
+) -> u64 {
     let mut state = locked(&member.state);
-    let (frontier, gap, is_new) = match begin(member, partition, known) {
+    let (frontier, gap, is_new) = match begin(member, partition, known, is_grown) {
         Ok(begin) => begin,
         Err(fault) => {
             state.fault = Some(fault);
@@ -406,7 +421,7 @@ fn give(member: &Member, partition: &Arc<Partition>, known: Option<&Frontier>, l
 type Begin = (Frontier, Option<crate::read::Gap>, bool);
 
 /// Where a group goes on in a partition, and whether that is to be stored.
-fn begin(member: &Member, partition: &Partition, known: Option<&Frontier>) -> Result<Begin, Fault> {
+fn begin(member: &Member, partition: &Partition, known: Option<&Frontier>, is_grown: bool) -> Result<Begin, Fault> {
     let row = partition.row();
     let Some(known) = known else {
         let opened = member.opened_at.iter().find(|(topic, _)| *topic == partition.topic);
@@ -415,6 +430,7 @@ fn begin(member: &Member, partition: &Partition, known: Option<&Frontier>) -> Re
             .copied();
         let next = match member.options.start {
             StartPosition::Earliest => row.start,
+            StartPosition::Latest if is_grown => row.start,
             // A topic made later had no records when the reader was opened.
             StartPosition::Latest => end.unwrap_or_default().max(row.start),
         };

@@ -149,7 +149,8 @@ pub(super) struct Topic {
     pub(super) row: TopicRow,
     pub(super) partitions: Vec<Arc<Partition>>,
     is_deleted: Arc<AtomicBool>,
-    waiting: Mutex<Vec<Weak<Notify>>>,
+    /// Shared with the topic that this one grew from.
+    waiting: Arc<Mutex<Vec<Weak<Notify>>>>,
 }
 
 impl Topic {
@@ -198,32 +199,64 @@ impl Topics {
 
     pub(super) fn insert(&self, name: TopicName, row: TopicRow, rows: Vec<PartitionRow>) -> Arc<Topic> {
         let is_deleted = Arc::<AtomicBool>::default();
-        let partition = |(index, row_of_partition): (u32, PartitionRow)| {
-            Arc::new(Partition {
-                name: TopicPartition {
-                    topic: name.clone(),
-                    partition: index,
-                },
-                topic: row.id,
-                slot: self.last_slot.fetch_add(1, Ordering::Relaxed),
-                is_deleted: Arc::clone(&is_deleted),
-                state: Mutex::new(LogState {
-                    row: row_of_partition,
-                    ..LogState::default()
-                }),
-            })
-        };
-        let partitions = (0..row.partitions).zip(rows).map(partition).collect();
-        let waiting = Mutex::default();
-        let topic = Arc::new(Topic {
-            name: name.clone(),
+        let numbered = (0..row.partitions).zip(rows);
+        let partitions = numbered
+            .map(|(index, of_partition)| self.partition(&name, row.id, index, of_partition, &is_deleted))
+            .collect();
+        self.put(Topic {
+            name,
             row,
             partitions,
             is_deleted,
-            waiting,
-        });
+            waiting: Arc::default(),
+        })
+    }
+
+    /// The topic with empty partitions more, up to as many as `row` says. Those that
+    /// it had, and who waits for records, stay the same.
+    pub(super) fn grow(&self, topic: &Topic, row: TopicRow) -> Arc<Topic> {
+        let mut partitions = topic.partitions.clone();
+        let first = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+        let empty = PartitionRow::default();
+        let more =
+            (first..row.partitions).map(|index| self.partition(&topic.name, row.id, index, empty, &topic.is_deleted));
+        partitions.extend(more);
+        self.put(Topic {
+            name: topic.name.clone(),
+            row,
+            partitions,
+            is_deleted: Arc::clone(&topic.is_deleted),
+            waiting: Arc::clone(&topic.waiting),
+        })
+    }
+
+    fn partition(
+        &self,
+        topic: &TopicName,
+        id: Uuid,
+        index: u32,
+        row: PartitionRow,
+        is_deleted: &Arc<AtomicBool>,
+    ) -> Arc<Partition> {
+        Arc::new(Partition {
+            name: TopicPartition {
+                topic: topic.clone(),
+                partition: index,
+            },
+            topic: id,
+            slot: self.last_slot.fetch_add(1, Ordering::Relaxed),
+            is_deleted: Arc::clone(is_deleted),
+            state: Mutex::new(LogState {
+                row,
+                ..LogState::default()
+            }),
+        })
+    }
+
+    fn put(&self, topic: Topic) -> Arc<Topic> {
+        let topic = Arc::new(topic);
         let mut topics = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        topics.insert(name, Arc::clone(&topic));
+        topics.insert(topic.name.clone(), Arc::clone(&topic));
         topic
     }
 

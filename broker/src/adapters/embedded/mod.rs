@@ -5,9 +5,11 @@
 //! - `core`: what its parts share.
 //! - `appender`, `reader`, `admin`: the seam's traits.
 //! - `queue`, `writer`, `mending`, `retention`: the one thread that writes.
-//! - `groups`, `member`: who reads what, and where it stands.
+//! - `groups`, `member`: who reads what, and where it stands; `moving`: groups
+//!   without members are moved and forgotten.
 //! - `log`: topics and partitions in memory, and the newest blocks.
 //! - `block`, `rows`: what is stored, as bytes.
+//! - `scan`: looks for records by time.
 //! - `store`: fjall; `directory`: the folder around it.
 
 mod admin;
@@ -21,10 +23,12 @@ mod groups;
 mod log;
 mod member;
 mod mending;
+mod moving;
 mod queue;
 mod reader;
 mod retention;
 mod rows;
+mod scan;
 mod store;
 mod writer;
 

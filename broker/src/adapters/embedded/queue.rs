@@ -53,6 +53,8 @@ pub(super) enum Work {
     Positions(Vec<PositionChange>, oneshot::Sender<bool>),
     CreateTopic(TopicSpec, oneshot::Sender<Result<TopicDescription, AdminError>>),
     DeleteTopic(TopicName, oneshot::Sender<Result<(), AdminError>>),
+    GrowTopic(TopicName, u32, oneshot::Sender<Result<TopicDescription, AdminError>>),
+    DeleteGroup(GroupName, oneshot::Sender<Result<(), AdminError>>),
 }
 
 impl Work {

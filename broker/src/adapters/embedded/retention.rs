@@ -1,5 +1,5 @@
-//! What the writer does besides appending: makes and deletes topics, lets old
-//! blocks go.
+//! What the writer does besides appending: makes, grows and deletes topics,
+//! forgets groups, lets old blocks go.
 //!
 //! What holds: only whole blocks go, oldest first; a size limit never takes the
 //! newest block; a deleted topic's blocks go in small steps, also after a
@@ -16,7 +16,7 @@ use super::store::{CommittableBatch, Store, StoreError};
 use super::writer::{Committed, Writer};
 use crate::admin::{TopicDescription, TopicSpec};
 use crate::error::{AdminError, AdminErrorKind};
-use crate::name::TopicName;
+use crate::name::{GroupName, TopicName};
 
 /// How many blocks one step looks at or removes.
 const BLOCKS_PER_STEP: usize = 64;
@@ -81,6 +81,58 @@ impl Writer {
         Ok(())
     }
 
+    pub(super) fn grow_topic(&mut self, name: &TopicName, partitions: u32) -> Result<TopicDescription, AdminError> {
+        let Some(topic) = self.core.topics.get(name) else {
+            let message = format!("topic {name} is not there; make it first");
+            return Err(AdminError::new(AdminErrorKind::TopicNotFound, message));
+        };
+        let before = topic.row.partitions;
+        if partitions == before {
+            return Ok(describe(&topic));
+        }
+        if partitions < before {
+            let message = format!(
+                "topic {name} has {before} partitions, and a topic only ever gets more; ask for {before} at least"
+            );
+            return Err(AdminError::new(AdminErrorKind::InvalidRequest, message));
+        }
+        let store = self.writable()?;
+        let row = TopicRow {
+            partitions,
+            ..topic.row.clone()
+        };
+        let mut changes = store.changes();
+        changes.put_topic(name, &row);
+        for partition in before..partitions {
+            changes.put_partition(row.id, partition, &PartitionRow::default());
+        }
+        let batch = changes.finish();
+        let committed = self.commit(&store, batch);
+        drop(store);
+        self.durable(committed)?;
+        let grown = self.core.topics.grow(&topic, row);
+        // Told as a new topic is: groups share out what is new.
+        self.core.groups.topic_created(&grown, &self.core.queue);
+        Ok(describe(&grown))
+    }
+
+    pub(super) fn delete_group(&mut self, name: &GroupName) -> Result<(), AdminError> {
+        let store = self.writable()?;
+        let positions = self.core.groups.forget(name)?;
+        let mut changes = store.changes();
+        for (topic, partition) in positions.keys() {
+            changes.remove_position(name, *topic, *partition);
+        }
+        let batch = changes.finish();
+        let committed = self.commit(&store, batch);
+        drop(store);
+        let outcome = self.durable(committed);
+        if outcome.is_err() {
+            self.core.groups.restore(name, positions);
+        }
+        outcome
+    }
+
     fn writable(&self) -> Result<Arc<Store>, AdminError> {
         let store = self.core.store().filter(|_| self.reopen_at.is_none());
         store.ok_or_else(|| {
@@ -95,7 +147,7 @@ impl Writer {
         match self.settle_commit(committed) {
             Committed::Durable => Ok(()),
             Committed::Absent(error) | Committed::Unknown(error) => {
-                let message = format!("the change of topics could not be written: {error}; try again");
+                let message = format!("the change could not be written: {error}; try again");
                 Err(AdminError::new(AdminErrorKind::BrokerUnavailable, message).with_source(error))
             }
         }

@@ -119,7 +119,7 @@ impl Writer {
         }
     }
 
-    /// Changes of topics stand alone; all between two of them is one commit.
+    /// Changes of topics and the end of groups stand alone; all between two of them is one commit.
     fn work(&mut self, work: Vec<Work>) {
         let mut round = Round::default();
         for work in work {
@@ -134,6 +134,14 @@ impl Writer {
                 Work::DeleteTopic(name, reply) => {
                     self.commit_round(std::mem::take(&mut round));
                     let _ = reply.send(self.delete_topic(&name));
+                }
+                Work::GrowTopic(name, partitions, reply) => {
+                    self.commit_round(std::mem::take(&mut round));
+                    let _ = reply.send(self.grow_topic(&name, partitions));
+                }
+                Work::DeleteGroup(name, reply) => {
+                    self.commit_round(std::mem::take(&mut round));
+                    let _ = reply.send(self.delete_group(&name));
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use meridian_proto::meridian as wire;
 use tokio::sync::oneshot;
 
+use super::pausing::PauseWatch;
 use crate::dispatch::{SessionId, SessionTerms};
 use crate::fault::Refusal;
 use crate::subscription::outbound::Outbound;
@@ -41,6 +42,8 @@ pub(in crate::subscription) enum Command {
         deadline: Instant,
         asked: oneshot::Sender<usize>,
     },
+    /// A pause has begun or ended; somebody may want to know when the group is left.
+    LookAtPause { watch: Option<PauseWatch> },
 }
 
 /// A session that wants to begin. When the answer's sender is dropped, the group is ending: ask again once it is gone.

@@ -21,20 +21,28 @@ impl Owner {
         let positions = self.reading.positions();
         let state = match self.leaving {
             Some(_) => GroupState::Draining,
-            None => self.reading.state(),
+            None => self.state(),
         };
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + self.parts.options.heartbeat;
-            self.members.beat(&wire::heartbeat(&positions, &self.reading.state()));
+            self.members.beat(&wire::heartbeat(&positions, &self.state()));
         }
         let reason = match &state {
             GroupState::NotReading { reason, .. } => Some(reason.as_str()),
-            GroupState::Reading | GroupState::Draining => None,
+            GroupState::Reading | GroupState::Paused { .. } | GroupState::Draining => None,
         };
         self.parts.board.tell(&self.parts.key, reason);
         let held = self.dispatcher.held();
         let metrics = &self.parts.metrics;
         metrics.not_reading.set(i64::from(reason.is_some()));
+        metrics.paused.set(i64::from(self.pause.is_some()));
+        if !positions.is_empty() {
+            let oldest = self.dispatcher.oldest_held();
+            let wall_millis = self.parts.clock.wall_millis();
+            self.parts
+                .lag_board
+                .show_held(&self.parts.key, &positions, &oldest, wall_millis);
+        }
         metrics.in_flight.set(gauge(held.in_flight));
         metrics.dead_letters_waiting.set(gauge(held.dead_lettering));
         metrics.lag.set(gauge(positions.iter().map(lag).sum::<u64>()));

@@ -5,6 +5,7 @@
 //! - `owner`: the task: waits for the next thing, applies it, hands over, flushes.
 //! - `lifetime`: draining, being idle, the end.
 //! - `settling`: settlements of workers, and dead letters that are done.
+//! - `pausing`: an operator's pause, and its end.
 //! - `reading`: the reader: opened, followed, opened again after a fault.
 //! - `looking`: views, gauges, health and heartbeats.
 //! - `members`: the sessions' streams: what waits for them, and who is stalled.
@@ -15,10 +16,12 @@ mod lifetime;
 mod looking;
 mod members;
 mod owner;
+mod pausing;
 mod reading;
 mod settling;
 mod view;
 
 pub(super) use command::{Command, Join};
 pub(super) use owner::{Owner, OwnerParts};
+pub(super) use pausing::PauseWatch;
 pub(super) use view::SharedView;

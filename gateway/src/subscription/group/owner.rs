@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::command::{Command, Join};
 use super::lifetime::{End, Leaving};
 use super::members::{Member, Members};
+use super::pausing::PauseWatch;
 use super::reading::Reading;
 use super::view::SharedView;
 use crate::dispatch::{
@@ -22,8 +23,10 @@ use crate::dispatch::{
 use crate::fault::{FaultCode, Refusal};
 use crate::settlement::{DeadLetterDone, DeadLetterWriterState};
 use crate::subscription::board::HealthBoard;
+use crate::subscription::lag::LagBoard;
 use crate::subscription::metrics::GroupMetrics;
 use crate::subscription::options::SubscriptionOptions;
+use crate::subscription::pauses::{Pause, Pauses};
 use crate::subscription::terms::{GroupKey, GroupTerms};
 use crate::subscription::wire::{self, Moment, SettleRefusals};
 
@@ -45,6 +48,8 @@ pub(in crate::subscription) struct OwnerParts {
     pub(in crate::subscription) clock: SharedClock,
     pub(in crate::subscription) metrics: GroupMetrics,
     pub(in crate::subscription) board: Arc<HealthBoard>,
+    pub(in crate::subscription) lag_board: Arc<LagBoard>,
+    pub(in crate::subscription) pauses: Arc<Pauses>,
     pub(in crate::subscription) memory: AttemptMemory,
     pub(in crate::subscription) seed: u64,
     pub(in crate::subscription) view: SharedView,
@@ -64,6 +69,10 @@ pub(in crate::subscription) struct Owner {
     pub(super) settle_refusals: SettleRefusals,
     next_session: u64,
     pub(super) leaving: Option<Leaving>,
+    /// The pause in force.
+    pub(super) pause: Option<Pause>,
+    /// Who wants to know when the group is left for it.
+    pub(super) pause_watches: Vec<PauseWatch>,
     /// Since when there has been no session.
     pub(super) idle_since: Option<Instant>,
     pub(super) end: Option<End>,
@@ -100,17 +109,20 @@ impl Owner {
             max_unsettled_bytes: options.max_unsettled_bytes,
             ..ReaderOptions::new(parts.key.group.clone(), parts.terms.topics.clone())
         };
+        let pause = parts.pauses.of(&parts.key, Moment::of(&*parts.clock).wall());
         let now = parts.clock.now();
         let heartbeat = options.heartbeat;
         let memory = std::mem::replace(&mut parts.memory, AttemptMemory::new(0));
         Self {
             dispatcher: Dispatcher::new(dispatch, memory, parts.seed),
             members: Members::new(options.max_credit_messages),
-            reading: Reading::new(Arc::clone(&parts.broker), reader, parts.seed),
+            reading: Reading::new(Arc::clone(&parts.broker), reader, parts.seed, pause.is_some()),
             room: Arc::new(Notify::new()),
             settle_refusals: SettleRefusals::default(),
             next_session: 0,
             leaving: None,
+            pause,
+            pause_watches: Vec::new(),
             idle_since: Some(now),
             end: None,
             next_look: now,
@@ -147,6 +159,7 @@ impl Owner {
             }
             self.finish_dead_letters();
             let now = self.parts.clock.now();
+            self.follow_pause(now);
             let lapsed = self.dispatcher.expire(now);
             self.parts.metrics.all.expired.inc_by(lapsed as u64);
             self.hand_over(now);
@@ -164,11 +177,12 @@ impl Owner {
         if self.members.is_dirty() {
             return Turn::Timer;
         }
+        let reads_on = self.reads_on();
         let deadline = [self.dispatcher.next_deadline(), self.lifetime_deadline()];
         let wake = deadline.into_iter().flatten().fold(self.next_look, Instant::min);
         tokio::select! {
             _ = self.parts.commands.recv_many(commands, MAX_COMMANDS_PER_TURN) => Turn::Commands,
-            event = self.reading.next() => Turn::Read(event),
+            event = self.reading.next(), if reads_on => Turn::Read(event),
             Some(done) = self.parts.dead_letters_done.recv() => {
                 self.dead_letter_done(done);
                 Turn::DeadLettered
@@ -202,6 +216,7 @@ impl Owner {
                 // Whoever asked may be gone; the drain goes on.
                 let _ = asked.send(count);
             }
+            Command::LookAtPause { watch } => self.pause_watches.extend(watch),
         }
     }
 
@@ -237,7 +252,7 @@ impl Owner {
         let opened = wire::opened(session_id, &self.parts.region, &session, self.parts.options.heartbeat);
         self.members.notify(id, opened);
         self.members
-            .notify(id, wire::heartbeat(&self.reading.positions(), &self.reading.state()));
+            .notify(id, wire::heartbeat(&self.reading.positions(), &self.state()));
         self.dispatcher.open_session(id, session);
         self.idle_since = None;
         self.parts.metrics.all.sessions.inc();
@@ -351,7 +366,7 @@ impl Owner {
             wall_millis: self.parts.clock.wall_millis(),
         };
         let mut outputs = std::mem::take(&mut self.outputs);
-        loop {
+        while self.pause.is_none() {
             let more = self.dispatcher.dispatch(now, &mut outputs);
             let mut delivered = 0;
             for output in outputs.drain(..) {

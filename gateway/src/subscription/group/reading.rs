@@ -1,7 +1,8 @@
 //! The reader of a group: opened, followed, and opened again after a fault that may heal.
 //!
 //! What holds: the next thing is never lost when nobody waits for it any more (the opening goes on where it was);
-//! between tries there is a capped backoff; `fault` says since when and why nothing is read.
+//! between tries there is a capped backoff; `fault` says since when and why nothing is read; a group that is left for a
+//! pause is joined again only when it is left.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use meridian_broker::{
-    Broker, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler, TopicPartition,
+    Broker, GroupName, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler,
+    TopicPartition,
 };
 use meridian_runtime::{Backoff, BackoffPolicy};
 
@@ -21,6 +23,13 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 enum Source {
     Opening(BoxFuture<'static, Result<Box<dyn Reader>, ReadError>>),
     Open(Box<dyn Reader>),
+    /// Paused: the group is being left, and joined again behind it if that is asked for.
+    Leaving {
+        leaving: BoxFuture<'static, ()>,
+        go_on: bool,
+    },
+    /// Paused, and the group is left.
+    Left,
     Ended,
 }
 
@@ -36,8 +45,12 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(broker: Arc<dyn Broker>, options: ReaderOptions, seed: u64) -> Self {
-        let source = open(&broker, &options, None);
+    /// A reader that opens at once, unless the group is paused.
+    pub(super) fn new(broker: Arc<dyn Broker>, options: ReaderOptions, seed: u64, is_paused: bool) -> Self {
+        let source = match is_paused {
+            true => Source::Left,
+            false => open(&broker, &options, None),
+        };
         Self {
             broker,
             options,
@@ -54,7 +67,15 @@ impl Reading {
         loop {
             match &mut self.source {
                 Source::Open(reader) => return reader.next().await,
-                Source::Ended => return std::future::pending().await,
+                Source::Left | Source::Ended => return std::future::pending().await,
+                Source::Leaving { leaving, go_on } => {
+                    leaving.await;
+                    if !*go_on {
+                        self.source = Source::Left;
+                        return Ok(ReadEvent::Revoked(Vec::new())); // so that the group's task looks
+                    }
+                    self.source = open(&self.broker, &self.options, None);
+                }
                 Source::Opening(opening) => {
                     let opened = opening.await;
                     self.source = Source::Ended;
@@ -80,7 +101,7 @@ impl Reading {
         self.settler = None;
         let old = match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Open(reader) => Some(reader),
-            Source::Opening(_) | Source::Ended => None,
+            _ => None,
         };
         self.source = open(&self.broker, &self.options, Some((old, self.backoff.next_delay())));
         std::mem::take(&mut self.assigned)
@@ -117,16 +138,71 @@ impl Reading {
         }
     }
 
+    /// Leaves the group for now; returns the partitions that are gone with it. Does nothing when it is being left or
+    /// is left already.
+    pub(super) fn leave(&mut self, limit: Duration) -> BTreeSet<TopicPartition> {
+        let left = |group: GroupName, result: Result<(), ReadError>| {
+            if let Err(error) = result {
+                tracing::warn!(%group, %error, "the last settlements were not committed; their events come again");
+            }
+        };
+        let group = self.options.group.clone();
+        let leaving: BoxFuture<'static, ()> = match std::mem::replace(&mut self.source, Source::Left) {
+            Source::Open(reader) => Box::pin(async move { left(group, reader.close(limit).await) }),
+            Source::Opening(opening) => Box::pin(async move { left(group, close_opening(opening, limit).await) }),
+            Source::Leaving { leaving, .. } => leaving,
+            source @ (Source::Left | Source::Ended) => {
+                self.source = source;
+                return BTreeSet::new();
+            }
+        };
+        self.source = Source::Leaving { leaving, go_on: false };
+        self.settler = None;
+        self.fault = None;
+        std::mem::take(&mut self.assigned)
+    }
+
+    /// Joins the group again, if it was left by [`Reading::leave`].
+    pub(super) fn go_on(&mut self) {
+        match &mut self.source {
+            Source::Leaving { go_on, .. } => *go_on = true,
+            Source::Left => self.source = open(&self.broker, &self.options, None),
+            Source::Opening(_) | Source::Open(_) | Source::Ended => {}
+        }
+    }
+
+    /// Whether the reader is open, so that records may come.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.source, Source::Open(_))
+    }
+
+    /// Whether the group is left.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self.source, Source::Left | Source::Ended)
+    }
+
     /// Leaves the group, so that others have its records at once.
     pub(super) async fn close(self, limit: Duration) -> Result<(), ReadError> {
         match self.source {
             Source::Open(reader) => reader.close(limit).await,
-            Source::Opening(opening) => match tokio::time::timeout(limit, opening).await {
-                Ok(Ok(reader)) => reader.close(limit).await,
-                Ok(Err(_)) | Err(_) => Ok(()),
-            },
-            Source::Ended => Ok(()),
+            Source::Opening(opening) => close_opening(opening, limit).await,
+            Source::Leaving { leaving, .. } => {
+                // What it had to commit, it commits or tells by itself.
+                let _ = tokio::time::timeout(limit, leaving).await;
+                Ok(())
+            }
+            Source::Left | Source::Ended => Ok(()),
         }
+    }
+}
+
+async fn close_opening(
+    opening: BoxFuture<'static, Result<Box<dyn Reader>, ReadError>>,
+    limit: Duration,
+) -> Result<(), ReadError> {
+    match tokio::time::timeout(limit, opening).await {
+        Ok(Ok(reader)) => reader.close(limit).await,
+        Ok(Err(_)) | Err(_) => Ok(()),
     }
 }
 
