@@ -115,6 +115,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  meridian-bench end-to-end --broker kafka\n  meridian-bench end-to-end --end-to-end-rate 10000"
     )]
     EndToEnd(BrokerArguments),
+    /// Memory with a million events of backlog and a stuck worker.
+    #[command(after_help = "Examples:\n  meridian-bench backlog --broker embedded")]
+    Backlog(BrokerArguments),
+    /// CPU time an event next to Kafka's share groups, on the local cluster `a`.
+    #[command(after_help = "Examples:\n  meridian-bench share-groups --runs 3")]
+    ShareGroups,
     /// Memory under 1,000 idle sessions and 100 publishers.
     #[command(after_help = "Examples:\n  meridian-bench idle --broker embedded --idle-seconds 600")]
     Idle(BrokerArguments),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::figures::share_groups::Cluster;
 use crate::gateway::{BrokerChoice, Installation};
 
 /// How to measure, and where.
@@ -64,6 +65,19 @@ pub(crate) fn local_server(build: &Path, note: &str, address: &str) -> Option<St
     let folder = fs::read_to_string(build.join(note)).ok()?;
     let address = fs::read_to_string(Path::new(folder.trim()).join(address)).ok()?;
     Some(address.trim().to_owned())
+}
+
+/// The local Kafka cluster `a` with its process and script: its broker's CPU time is
+/// part of a figure.
+pub(crate) fn local_cluster(build: &Path) -> Result<Cluster, Failure> {
+    let found = || {
+        Some(Cluster {
+            bootstrap: local_server(build, "kafka/clusters/a", "bootstrap")?,
+            broker_pid: local_server(build, "kafka/clusters/a", "pid")?.parse().ok()?,
+            script: PathBuf::from("deploy/local/kafka/kafka"),
+        })
+    };
+    found().ok_or_else(|| Failure::new("looking for the Kafka cluster a", "run `make services-up`"))
 }
 
 /// The program beside this one, where cargo puts both.

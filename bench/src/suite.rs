@@ -11,12 +11,12 @@ use crate::clients::lean_stream::StreamShape;
 use crate::clients::unary::UnaryShape;
 use crate::failure::{Failure, While as _};
 use crate::figures::stream::StreamFigures;
-use crate::figures::{baselines, consume, end_to_end, idle, publish_latency, stream, unary};
+use crate::figures::{backlog, baselines, consume, end_to_end, idle, publish_latency, share_groups, stream, unary};
 use crate::gateway::{BrokerChoice, Installation};
 use crate::null_server;
 use crate::process_usage::{MachineTicks, machine_facts};
 use crate::progress::Progress;
-use crate::settings::{Settings, build_folder, local_server, meridian_beside_this};
+use crate::settings::{Settings, build_folder, local_cluster, local_server, meridian_beside_this};
 use crate::table::{self, Row};
 
 /// Long enough to see whether somebody else is at work on this machine.
@@ -132,6 +132,14 @@ impl Suite {
                 }
                 Ok(rows)
             }
+            Command::Backlog(which) => {
+                let mut rows = Vec::new();
+                for broker in self.brokers(which)? {
+                    rows.extend(self.backlog(&broker).await?);
+                }
+                Ok(rows)
+            }
+            Command::ShareGroups => self.share_groups().await,
             Command::Idle(which) => {
                 let mut rows = Vec::new();
                 for broker in self.brokers(which)? {
@@ -161,6 +169,10 @@ impl Suite {
         rows.extend(self.latency(&embedded, to_embedded.receipts_per_second / 2.0).await?);
         for broker in [&kafka, &embedded] {
             rows.extend(self.end_to_end(broker).await?);
+        }
+        rows.extend(self.share_groups().await?);
+        for broker in [&kafka, &embedded] {
+            rows.extend(self.backlog(broker).await?);
         }
         for broker in [&kafka, &embedded] {
             rows.extend(self.idle(broker).await?);
@@ -219,6 +231,24 @@ impl Suite {
     async fn end_to_end(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
         self.look_around().await?;
         end_to_end::run(&self.settings, broker, self.end_to_end_rate, &self.progress).await
+    }
+
+    async fn backlog(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
+        backlog::run(
+            &self.settings,
+            broker,
+            self.stream_shape,
+            self.idle_watch,
+            &self.progress,
+        )
+        .await
+    }
+
+    async fn share_groups(&self) -> Result<Vec<Row>, Failure> {
+        self.look_around().await?;
+        let cluster = local_cluster(&build_folder())?;
+        share_groups::run(&self.settings, &cluster, self.stream_shape, &self.progress).await
     }
 
     async fn idle(&self, broker: &BrokerChoice) -> Result<Vec<Row>, Failure> {

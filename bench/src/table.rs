@@ -9,6 +9,8 @@ use crate::statistics::Samples;
 pub(crate) enum Target {
     /// The ratio to what it is compared with is at least this.
     Ratio(f64),
+    /// The ratio to what it is compared with is at most this.
+    RatioAtMost(f64),
     /// The figure is at least this.
     AtLeast(f64),
     /// There is none: the figure is for information.
@@ -67,6 +69,10 @@ impl Row {
             Target::Ratio(least) => (
                 format!("≥ {least} of it"),
                 self.ratio().is_some_and(|ratio| ratio >= least),
+            ),
+            Target::RatioAtMost(most) => (
+                format!("≤ {most} of it"),
+                self.ratio().is_some_and(|ratio| ratio <= most),
             ),
             Target::AtLeast(least) => (format!("≥ {}", number(least)), self.samples.median() >= least),
         };
