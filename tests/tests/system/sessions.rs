@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Long enough for a gateway that would pass its bound to show it.
 const QUIET: Duration = Duration::from_secs(1);
 
-async fn gateway_with(scratch: &Scratch, events: u32) -> Gateway {
+pub(crate) async fn gateway_with(scratch: &Scratch, events: u32) -> Gateway {
     let gateway = GatewayPlan::new(US, Brokers::Embedded, RULES).start(scratch).await;
     gateway.ready().await;
     let events: Vec<_> = (0..events)
@@ -37,7 +37,7 @@ async fn gateway_with(scratch: &Scratch, events: u32) -> Gateway {
     gateway
 }
 
-fn open(topic: &str, credit_messages: u32) -> OpenSession {
+pub(crate) fn open(topic: &str, credit_messages: u32) -> OpenSession {
     OpenSession {
         group: "billing".to_owned(),
         topics: vec![topic.to_owned()],
@@ -49,7 +49,7 @@ fn open(topic: &str, credit_messages: u32) -> OpenSession {
 }
 
 /// One session: what came and was not looked at yet waits by its kind.
-struct Session {
+pub(crate) struct Session {
     requests: mpsc::Sender<SubscribeRequest>,
     responses: Streaming<SubscribeResponse>,
     opened: SessionOpened,
@@ -59,7 +59,7 @@ struct Session {
 }
 
 impl Session {
-    async fn open(gateway: &Gateway, open: OpenSession) -> Result<Self, Status> {
+    pub(crate) async fn open(gateway: &Gateway, open: OpenSession) -> Result<Self, Status> {
         let (requests, outgoing) = mpsc::channel(64);
         requests
             .send(SubscribeRequest {
@@ -107,7 +107,7 @@ impl Session {
         true
     }
 
-    async fn delivery(&mut self) -> Delivery {
+    pub(crate) async fn delivery(&mut self) -> Delivery {
         loop {
             if let Some(delivery) = self.deliveries.pop_front() {
                 return delivery;
@@ -127,7 +127,12 @@ impl Session {
         taken
     }
 
-    async fn settle(&mut self, delivery_id: u64, action: SettlementAction, reason: &str) -> SettlementOutcome {
+    pub(crate) async fn settle(
+        &mut self,
+        delivery_id: u64,
+        action: SettlementAction,
+        reason: &str,
+    ) -> SettlementOutcome {
         let settlement = Settlement {
             delivery_id,
             action: action.into(),
@@ -167,7 +172,7 @@ async fn refusal(gateway: &Gateway, open: OpenSession) -> Option<Status> {
     .ok()?
 }
 
-fn id(delivery: &Delivery) -> String {
+pub(crate) fn id(delivery: &Delivery) -> String {
     Event::scan(delivery.event.clone()).unwrap().id().to_owned()
 }
 
