@@ -17,6 +17,7 @@ mod broker;
 mod cluster;
 pub mod config;
 mod error;
+mod group_admin;
 mod health;
 mod in_flight;
 mod native;
