@@ -125,7 +125,9 @@ pub struct GroupReset {
 ///     consistent hashing, about 1/(N+1) of them move from N to N+1, and order
 ///     per key is kept over the move.
 /// M6. A reset or deletion of a group that has members anywhere is `GroupActive`
-///     and changes nothing; what cannot be done by this kind is `Unsupported`.
+///     and changes nothing (a dry run needs no group without members); what cannot
+///     be done by this kind is `Unsupported`. A reset answers for each partition that
+///     is concerned, and forgets what was settled beyond.
 #[async_trait]
 pub trait Admin: Send + Sync {
     /// Makes a topic.

@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use meridian_broker::adapters::embedded::EmbeddedConfig;
+use meridian_broker::conformance::reading::{Reading, numbers, options};
 use meridian_broker::conformance::waiting::PATIENCE;
-use meridian_broker::conformance::writing::{batch_to, store};
+use meridian_broker::conformance::writing::{batch_to, new_topic, store, unique_group};
 use meridian_broker::conformance::{Fixture, Need, Settings};
 use meridian_broker::{
-    Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, TopicPartition, TopicSpec, connect,
+    Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, StartPosition, TopicPartition,
+    TopicSpec, connect,
 };
 use meridian_runtime::SystemClock;
 use meridian_runtime::metrics::Metrics;
@@ -149,4 +151,28 @@ impl Fixture for EmbeddedFixture {
             look.tick().await;
         }
     }
+}
+
+/// A group that began at the latest record misses nothing of partitions that came after
+/// it began, whether it read then or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_the_latest_skips_nothing_of_partitions_that_came_later() {
+    let fixture = EmbeddedFixture::start(Need::Shared).await;
+    let broker = fixture.connect(&Settings::default()).await;
+    let topic = new_topic(&broker, "grown-latest", 1).await;
+    store(&broker, batch_to(&topic, 0, 0..3)).await;
+    let mut options = options(&unique_group("grown-latest"), &topic);
+    options.start = StartPosition::Latest;
+    let mut reading = Reading::open(&broker, options.clone()).await;
+    reading.until_partitions(1).await;
+    broker.admin().grow_topic(&topic, 2).await.unwrap();
+    store(&broker, batch_to(&topic, 1, 3..6)).await;
+    let records = reading.take(3).await;
+    assert!(numbers(&records).into_iter().eq(3..6));
+    reading.settle(&records);
+    reading.close().await;
+    broker.admin().grow_topic(&topic, 3).await.unwrap();
+    store(&broker, batch_to(&topic, 2, 6..9)).await;
+    let mut reading = Reading::open(&broker, options).await;
+    assert!(numbers(&reading.take(3).await).into_iter().eq(6..9));
 }

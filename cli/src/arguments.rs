@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod operating;
 mod value;
 
+pub use operating::{GroupsCommand, NameArguments, ResetArguments, TopicsCommand};
+pub use value::{ResetTo, When};
 use value::{parse_attribute, parse_duration};
 
 /// Routes CloudEvents by region and type onto region-local brokers, mirrors
@@ -318,71 +321,6 @@ pub enum RulesCommand {
         /// Another attribute; may be given several times.
         #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
         attributes: Vec<(String, String)>,
-    },
-}
-
-/// `meridian topics`.
-#[derive(Debug, Subcommand)]
-pub enum TopicsCommand {
-    /// List the topics.
-    #[command(after_help = "Examples:\n  meridian topics list\n  meridian topics list --broker main --output json")]
-    List {
-        /// Where.
-        #[command(flatten)]
-        admin: AdminArguments,
-        /// Only of this broker.
-        #[arg(long, default_value = "")]
-        broker: String,
-    },
-    /// Make a topic; one that is there already with as many partitions is fine.
-    #[command(
-        after_help = "Examples:\n  meridian topics create orders --partitions 16\n  meridian topics create audit --partitions 4 --retention 7d"
-    )]
-    Create {
-        /// Where.
-        #[command(flatten)]
-        admin: AdminArguments,
-        /// The topic's name.
-        name: String,
-        /// The broker; the region's default one when not given.
-        #[arg(long, default_value = "")]
-        broker: String,
-        /// How many partitions.
-        #[arg(long, default_value_t = 8)]
-        partitions: u32,
-        /// Copies on a Kafka cluster; the broker's default when 0.
-        #[arg(long, default_value_t = 0)]
-        replication_factor: u32,
-        /// How long events are kept, such as 7d; the broker's default when not given.
-        #[arg(long, value_parser = parse_duration)]
-        retention: Option<Duration>,
-    },
-}
-
-/// `meridian groups`.
-#[derive(Debug, Subcommand)]
-pub enum GroupsCommand {
-    /// List the groups.
-    #[command(after_help = "Examples:\n  meridian groups list")]
-    List {
-        /// Where.
-        #[command(flatten)]
-        admin: AdminArguments,
-        /// Only of this broker.
-        #[arg(long, default_value = "")]
-        broker: String,
-    },
-    /// Show a group: its lag, its state, its sessions.
-    #[command(after_help = "Examples:\n  meridian groups describe billing")]
-    Describe {
-        /// Where.
-        #[command(flatten)]
-        admin: AdminArguments,
-        /// The group's name.
-        name: String,
-        /// The broker; the region's default one when not given.
-        #[arg(long, default_value = "")]
-        broker: String,
     },
 }
 

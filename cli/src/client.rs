@@ -12,7 +12,7 @@ use crate::failure::Failure;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-async fn connect(address: &str) -> Result<Channel, Failure> {
+async fn connect(address: &str, call_timeout: Duration) -> Result<Channel, Failure> {
     let uri = match address.contains("://") {
         true => address.to_owned(),
         false => format!("http://{address}"),
@@ -21,7 +21,7 @@ async fn connect(address: &str) -> Result<Channel, Failure> {
         .map_err(|error| Failure::Usage(format!("{address:?} is not an address: {error}")))?;
     endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
+        .timeout(call_timeout)
         .connect()
         .await
         .map_err(|_| {
@@ -32,13 +32,22 @@ async fn connect(address: &str) -> Result<Channel, Failure> {
 }
 
 pub(crate) async fn operations(address: &str) -> Result<OperationsServiceClient<Channel>, Failure> {
-    Ok(OperationsServiceClient::new(connect(address).await?))
+    operations_within(address, Duration::ZERO).await
+}
+
+/// The same for calls whose answers may wait so long.
+pub(crate) async fn operations_within(
+    address: &str,
+    wait: Duration,
+) -> Result<OperationsServiceClient<Channel>, Failure> {
+    let channel = connect(address, CALL_TIMEOUT + wait).await?;
+    Ok(OperationsServiceClient::new(channel))
 }
 
 pub(crate) async fn routing(address: &str) -> Result<RoutingServiceClient<Channel>, Failure> {
-    Ok(RoutingServiceClient::new(connect(address).await?))
+    Ok(RoutingServiceClient::new(connect(address, CALL_TIMEOUT).await?))
 }
 
 pub(crate) async fn replication(address: &str) -> Result<ReplicationServiceClient<Channel>, Failure> {
-    Ok(ReplicationServiceClient::new(connect(address).await?))
+    Ok(ReplicationServiceClient::new(connect(address, CALL_TIMEOUT).await?))
 }

@@ -1,12 +1,11 @@
 //! M1 to M3 and M5: topics.
 
 use super::fixture::{Fixture, Settings};
-use super::reading::{Reading, numbers, options};
+use super::reading::{Reading, numbers};
 use super::waiting::{PATIENCE, eventually};
 use super::writing::{append, batch, batch_to, new_topic, store, unique_group, unique_topic};
 use crate::admin::TopicSpec;
 use crate::error::{AdminErrorKind, AppendErrorKind};
-use crate::read::StartPosition;
 
 /// M1: making a topic again changes nothing; with another number of partitions it is
 /// `AlreadyExists`.
@@ -141,18 +140,16 @@ pub async fn a_topic_only_ever_grows(fixture: &dyn Fixture) {
     assert!(read.into_iter().eq(0..24));
 }
 
-/// M5: a reader that is there gets the new partitions, and a group that began at the
-/// latest record misses nothing of them, for they began after it.
+/// M5: a reader that is there gets the new partitions, and one that comes later misses
+/// nothing of those that came while it was away.
 pub async fn a_grown_topic_is_read_whole(fixture: &dyn Fixture) {
     let broker = fixture.connect(&Settings::default()).await;
     let topic = new_topic(&broker, "grown-read", 1).await;
     store(&broker, batch_to(&topic, 0, 0..3)).await;
     let group = unique_group("grown-read");
-    let mut options = options(&group, &topic);
-    options.start = StartPosition::Latest;
-    let mut reading = Reading::open(&broker, options.clone()).await;
-    reading.until_partitions(1).await;
-    reading.commit().await;
+    let mut reading = Reading::join(&broker, &group, &topic).await;
+    let records = reading.take(3).await;
+    reading.settle(&records);
     broker.admin().grow_topic(&topic, 2).await.unwrap();
     store(&broker, batch_to(&topic, 1, 3..6)).await;
     let records = reading.take(3).await;
@@ -162,6 +159,6 @@ pub async fn a_grown_topic_is_read_whole(fixture: &dyn Fixture) {
     // Grown while nobody reads.
     broker.admin().grow_topic(&topic, 3).await.unwrap();
     store(&broker, batch_to(&topic, 2, 6..9)).await;
-    let mut reading = Reading::open(&broker, options).await;
+    let mut reading = Reading::join(&broker, &group, &topic).await;
     assert!(numbers(&reading.take(3).await).into_iter().eq(6..9));
 }

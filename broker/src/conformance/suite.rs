@@ -80,6 +80,7 @@ macro_rules! conformance_suite {
             Own durability::what_is_confirmed_survives_a_restart,
             Own durability::what_is_confirmed_survives_a_kill,
             Own lifecycle::the_identity_survives_a_restart,
+            Own resetting::what_was_administered_survives_a_restart,
             Own restarts::a_reader_goes_on_after_a_restart,
             Own restarts::a_restart_under_load_loses_nothing,
         }

@@ -2,6 +2,7 @@
 
 mod dev;
 mod drain;
+mod group_changes;
 mod groups;
 mod links;
 mod process;

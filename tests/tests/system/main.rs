@@ -15,6 +15,7 @@ mod foreign_clients;
 mod foreign_settlements;
 mod kafka_absent;
 mod oversize;
+mod operating;
 mod publish_and_work;
 mod region_cut;
 mod regions;

@@ -143,7 +143,7 @@ impl Admin for EmbeddedAdmin {
 
     async fn reset_group(&self, name: &GroupName, reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
         self.check_open()?;
-        self.core.groups.check_movable(name)?;
+        self.core.groups.check_movable(name, reset.dry_run)?;
         let topic = self.topic(&reset.topic)?;
         let target = reset.target;
         let places = self.blocking(move |core| places(core, &topic, target)).await?;

@@ -71,11 +71,15 @@ impl Groups {
         }
     }
 
-    /// Whether a group is known and how many members it has.
-    pub(super) fn check_movable(&self, name: &GroupName) -> Result<(), AdminError> {
+    /// Whether a group is known and has no members, which a dry run does not ask for.
+    pub(super) fn check_movable(&self, name: &GroupName, is_dry_run: bool) -> Result<(), AdminError> {
         let state = locked(&self.state);
         let group = state.groups.get(name).filter(|group| group.is_there());
-        check_idle(name, group.ok_or_else(|| not_found(name))?.members.len())
+        let group = group.ok_or_else(|| not_found(name))?;
+        match is_dry_run {
+            true => Ok(()),
+            false => check_idle(name, group.members.len()),
+        }
     }
 
     /// Forgets a group; returns where it stood.

@@ -91,35 +91,35 @@ impl Admin for KafkaAdmin {
         self.run(move |requests| requests.describe_group(&name)).await
     }
 
-    async fn grow_topic(&self, name: &TopicName, _partitions: u32) -> Result<TopicDescription, AdminError> {
-        let message = format!("topic {name} cannot be grown here yet");
-        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    async fn grow_topic(&self, name: &TopicName, partitions: u32) -> Result<TopicDescription, AdminError> {
+        let name = name.clone();
+        self.run(move |requests| requests.grow_topic(&name, partitions)).await
     }
 
-    async fn reset_group(&self, name: &GroupName, _reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
-        let message = format!("group {name} cannot be reset here yet");
-        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+    async fn reset_group(&self, name: &GroupName, reset: &GroupReset) -> Result<Vec<PartitionLag>, AdminError> {
+        let (name, reset) = (name.clone(), reset.clone());
+        self.run(move |requests| requests.reset_group(&name, &reset)).await
     }
 
     async fn delete_group(&self, name: &GroupName) -> Result<(), AdminError> {
-        let message = format!("group {name} cannot be deleted here yet");
-        Err(AdminError::new(AdminErrorKind::Unsupported, message))
+        let name = name.clone();
+        self.run(move |requests| requests.delete_group(&name)).await
     }
 }
 
 /// Requests until a deadline.
-struct Requests {
-    cluster: Arc<Cluster>,
+pub(super) struct Requests {
+    pub(super) cluster: Arc<Cluster>,
     deadline: Instant,
 }
 
 impl Requests {
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(self.cluster.clock.now());
         left.max(Duration::from_millis(1))
     }
 
-    fn queue(&self) -> Result<EventQueue, NativeError> {
+    pub(super) fn queue(&self) -> Result<EventQueue, NativeError> {
         EventQueue::own(&self.cluster.client).ok_or_else(|| NativeError::of(Code::Fail))
     }
 
@@ -162,7 +162,7 @@ impl Requests {
     }
 
     /// The topic, when all its partitions have leaders.
-    fn topic_with_leaders(&self, name: &TopicName) -> Result<TopicMetadata, AdminError> {
+    pub(super) fn topic_with_leaders(&self, name: &TopicName) -> Result<TopicMetadata, AdminError> {
         loop {
             let found = metadata::topic(&self.cluster.client, name.as_str(), self.left());
             match found {
@@ -199,7 +199,7 @@ impl Requests {
     }
 
     /// Waits a moment for the brokers; an error when the time is up.
-    fn pause(&self, what: impl FnOnce() -> String) -> Result<(), AdminError> {
+    pub(super) fn pause(&self, what: impl FnOnce() -> String) -> Result<(), AdminError> {
         if self.cluster.clock.now() >= self.deadline {
             return Err(AdminError::new(AdminErrorKind::DeadlineExceeded, what()));
         }
@@ -222,7 +222,7 @@ impl Requests {
         Ok(described)
     }
 
-    fn describe_topic(&self, name: &TopicName) -> Result<TopicDescription, AdminError> {
+    pub(super) fn describe_topic(&self, name: &TopicName) -> Result<TopicDescription, AdminError> {
         let described = self.describe(std::slice::from_ref(name))?;
         described
             .into_iter()
@@ -279,8 +279,8 @@ impl Requests {
         Ok(described)
     }
 
-    /// The first or the next position of partitions that have one.
-    fn offsets(
+    /// The position of each partition that is asked for, where there is one.
+    pub(super) fn offsets(
         &self,
         partitions: &[TopicPartition],
         of: OffsetOf,
@@ -316,7 +316,7 @@ impl Requests {
         Ok(offsets)
     }
 
-    fn list_groups(&self) -> Result<Vec<GroupName>, AdminError> {
+    pub(super) fn list_groups(&self) -> Result<Vec<GroupName>, AdminError> {
         let listed = self.queue().and_then(|queue| {
             request::list_groups(&queue, self.left());
             request::listed_groups(&request::wait(&queue, self.left())?)
@@ -328,16 +328,21 @@ impl Requests {
         Ok(groups)
     }
 
-    /// What a group has committed, asked by a client of its own. librdkafka keeps a request
+    /// A queue for requests about a group, of a client of its own. librdkafka keeps a request
     /// to a coordinator past its limit, and aborts the process by an assertion when the
     /// coordinator comes up later (2.10.0: `rd_kafka_coord_req_fail` drops the reference
     /// that `rd_kafka_admin_coord_request` dropped already). A client that is gone keeps
     /// no request. It is a consumer of the group, for a producer dies of the answer
     /// NOT_COORDINATOR (2.10.0: `rd_kafka_handle_OffsetFetch` takes its group for granted).
-    fn committed(&self, group: &GroupName) -> Result<Vec<CommittedOffset>, NativeError> {
+    pub(super) fn observer(&self, group: &GroupName) -> Result<EventQueue, NativeError> {
         let properties = settings::group_observer(&self.cluster.config, group);
         let client = NativeClient::new(Role::Consumer, &properties, 0)?;
-        let queue = EventQueue::own(&Arc::new(client)).ok_or_else(|| NativeError::of(Code::Fail))?;
+        EventQueue::own(&Arc::new(client)).ok_or_else(|| NativeError::of(Code::Fail))
+    }
+
+    /// What a group has committed.
+    fn committed(&self, group: &GroupName) -> Result<Vec<CommittedOffset>, NativeError> {
+        let queue = self.observer(group)?;
         request::group_offsets(&queue, group.as_str(), self.left())?;
         request::listed_group_offsets(&request::wait(&queue, self.left())?)
     }
@@ -369,20 +374,16 @@ impl Requests {
         let partitions = self.partitions_of(topics)?;
         let first = self.offsets(&partitions, OffsetOf::First)?;
         let end = self.offsets(&partitions, OffsetOf::End)?;
-        let lag = |partition: TopicPartition| {
+        let place = |partition: TopicPartition| {
             let oldest = first.get(&partition).copied().unwrap_or(0);
             let frontier = settled.remove(&partition).unwrap_or_else(|| Frontier::new(oldest));
-            PartitionLag {
-                settled_position: frontier.next(),
-                end_position: end.get(&partition).copied().unwrap_or_else(|| frontier.settled_end()),
-                settled_beyond: frontier.settled_beyond(),
-                partition,
-                oldest_unsettled: None,
-            }
+            let end = end.get(&partition).copied().unwrap_or_else(|| frontier.settled_end());
+            (partition, frontier, end)
         };
+        let places = partitions.into_iter().map(place).collect();
         Ok(GroupDescription {
             name: name.clone(),
-            partitions: partitions.into_iter().map(lag).collect(),
+            partitions: self.lags(name, places)?,
         })
     }
 

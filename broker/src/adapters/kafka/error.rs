@@ -8,6 +8,8 @@ use crate::error::{AdminError, AdminErrorKind, AppendErrorKind};
 pub(super) enum Fault {
     TopicMissing,
     GroupMissing,
+    /// The group has members.
+    GroupActive,
     TopicThere,
     RecordTooLarge,
     /// Nobody answers, or nobody who can.
@@ -35,6 +37,7 @@ pub(super) fn fault_of(code: Code) -> Fault {
     match code {
         C::UnknownTopic | C::UnknownTopicOrPartition | C::UnknownPartition | C::UnknownTopicId => Fault::TopicMissing,
         C::GroupIdNotFound | C::UnknownGroup => Fault::GroupMissing,
+        C::NonEmptyGroup => Fault::GroupActive,
         C::TopicAlreadyExists => Fault::TopicThere,
         C::MessageSizeTooLarge | C::InvalidMessageSize | C::MessageBatchTooLarge => Fault::RecordTooLarge,
         C::AllBrokersDown
@@ -111,6 +114,7 @@ impl Fault {
             Fault::NotAuthorized => AppendErrorKind::NotAuthorized,
             Fault::Storage => AppendErrorKind::StorageFull,
             Fault::GroupMissing
+            | Fault::GroupActive
             | Fault::TopicThere
             | Fault::InvalidRequest
             | Fault::PositionGone
@@ -123,6 +127,7 @@ impl Fault {
         match self {
             Fault::TopicMissing => AdminErrorKind::TopicNotFound,
             Fault::GroupMissing => AdminErrorKind::GroupNotFound,
+            Fault::GroupActive => AdminErrorKind::GroupActive,
             Fault::TopicThere => AdminErrorKind::AlreadyExists,
             Fault::InvalidRequest => AdminErrorKind::InvalidRequest,
             Fault::Unavailable | Fault::GroupMoving | Fault::GivenUp => AdminErrorKind::BrokerUnavailable,

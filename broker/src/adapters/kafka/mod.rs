@@ -9,7 +9,7 @@
 //! - `appender`, `placement`, `room`, `session`, `in_flight`: admitting
 //!   records, in the order in which a record meets them.
 //! - `reader`: a member of a group.
-//! - `admin`: topics and groups.
+//! - `admin`, `group_admin`: topics and groups.
 
 mod admin;
 mod appender;
@@ -17,6 +17,7 @@ mod broker;
 mod cluster;
 pub mod config;
 mod error;
+mod group_admin;
 mod health;
 mod in_flight;
 mod native;

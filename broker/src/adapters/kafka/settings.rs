@@ -131,6 +131,21 @@ pub(super) fn group_observer(config: &KafkaConfig, group: &GroupName) -> Propert
     properties
 }
 
+/// What a client is told that looks at single records of a group's topics.
+pub(super) fn record_observer(config: &KafkaConfig, group: &GroupName) -> Properties {
+    let mut properties = group_observer(config, group);
+    let set = &mut properties;
+    // One batch of each partition is enough.
+    put(set, "fetch.message.max.bytes", 1_024);
+    put(set, "queued.min.messages", 1);
+    put(set, "fetch.wait.max.ms", 10);
+    // Where retention was faster, the oldest record that is left is the one.
+    put(set, "auto.offset.reset", "earliest");
+    put(set, "isolation.level", "read_committed");
+    put(set, "enable.partition.eof", true);
+    properties
+}
+
 /// What a reader's consumer is told.
 pub(super) fn consumer(config: &KafkaConfig, options: &ReaderOptions) -> Properties {
     let mut properties = Properties::new();
@@ -177,6 +192,7 @@ mod tests {
         let options = ReaderOptions::new(GroupName::new("group").unwrap(), vec![TopicName::new("topic").unwrap()]);
         NativeClient::new(Role::Producer, &producer(&config), 0).unwrap();
         NativeClient::new(Role::Consumer, &group_observer(&config, &options.group), 0).unwrap();
+        NativeClient::new(Role::Consumer, &record_observer(&config, &options.group), 0).unwrap();
         NativeClient::new(Role::Consumer, &consumer(&config, &options), 0).unwrap();
     }
 

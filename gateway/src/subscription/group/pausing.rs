@@ -63,6 +63,7 @@ impl Owner {
                 let _ = seen.send(held.in_flight);
             }
         }
+        self.pause_watches.retain(|watch| !watch.left.is_closed());
         let mut deadlines = self.pause_watches.iter().filter_map(|watch| watch.take_back_at);
         if is_settled || deadlines.any(|at| at <= now) {
             for partition in self.reading.leave(LEAVE_LIMIT) {

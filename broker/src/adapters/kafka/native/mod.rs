@@ -7,7 +7,8 @@
 //! - [`fetch`]: what a fetch hands over, as a record of ours.
 //! - [`metadata`]: topics, partitions and leaders.
 //! - [`group`]: what a member of a group does.
-//! - [`request`]: administrative requests and their results.
+//! - [`request`]: administrative requests and their results; [`group_request`]:
+//!   those that change groups.
 //!
 //! The events of librdkafka are used rather than its callbacks, so that all of
 //! them arrive in order on a thread of ours. The producers and consumers of the
@@ -22,6 +23,7 @@ pub(super) mod client;
 pub(super) mod event;
 pub(super) mod fetch;
 pub(super) mod group;
+pub(super) mod group_request;
 pub(super) mod list;
 pub(super) mod metadata;
 pub(super) mod produce;

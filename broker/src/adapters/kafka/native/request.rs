@@ -13,10 +13,14 @@ use super::list::{PartitionList, element, elements};
 use super::{Code, Event, EventQueue, NativeError, limit_milliseconds};
 
 /// Options of one request.
-struct Options(*mut sys::rd_kafka_AdminOptions_t);
+pub(super) struct Options(*mut sys::rd_kafka_AdminOptions_t);
 
 impl Options {
-    fn new(queue: &EventQueue, operation: Operation, limit: Duration, number: usize) -> Self {
+    pub(super) fn pointer(&self) -> *const sys::rd_kafka_AdminOptions_t {
+        self.0
+    }
+
+    pub(super) fn new(queue: &EventQueue, operation: Operation, limit: Duration, number: usize) -> Self {
         let mut message = [0 as c_char; 256];
         let milliseconds = limit_milliseconds(limit);
         // SAFETY: the options are ours until dropped. A limit out of range is refused, which
@@ -28,7 +32,9 @@ impl Options {
             sys::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, buffer, length);
             if matches!(
                 operation,
-                Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS | Operation::RD_KAFKA_ADMIN_OP_DELETETOPICS
+                Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS
+                    | Operation::RD_KAFKA_ADMIN_OP_DELETETOPICS
+                    | Operation::RD_KAFKA_ADMIN_OP_CREATEPARTITIONS
             ) {
                 // The controller answers when the change has reached the brokers.
                 sys::rd_kafka_AdminOptions_set_operation_timeout(options, milliseconds, buffer, length);
@@ -108,7 +114,7 @@ pub(in super::super) fn delete_topic(queue: &EventQueue, name: &str, limit: Dura
     Ok(())
 }
 
-/// What became of the one topic of a creation or deletion.
+/// What became of the one topic of a creation, a growth or a deletion.
 pub(in super::super) fn topic_outcome(event: &Event) -> Result<(), NativeError> {
     let mut count = 0;
     // SAFETY: the results live as long as the event.
@@ -116,10 +122,14 @@ pub(in super::super) fn topic_outcome(event: &Event) -> Result<(), NativeError> 
         let created = sys::rd_kafka_event_CreateTopics_result(event.pointer());
         let results = if created.is_null() {
             let deleted = sys::rd_kafka_event_DeleteTopics_result(event.pointer());
-            if deleted.is_null() {
+            let grown = sys::rd_kafka_event_CreatePartitions_result(event.pointer());
+            if !deleted.is_null() {
+                sys::rd_kafka_DeleteTopics_result_topics(deleted, &raw mut count)
+            } else if !grown.is_null() {
+                sys::rd_kafka_CreatePartitions_result_topics(grown, &raw mut count)
+            } else {
                 return Err(NativeError::of(Code::Fail));
             }
-            sys::rd_kafka_DeleteTopics_result_topics(deleted, &raw mut count)
         } else {
             sys::rd_kafka_CreateTopics_result_topics(created, &raw mut count)
         };
@@ -211,6 +221,8 @@ pub(in super::super) enum OffsetOf {
     First,
     /// The next record to be written.
     End,
+    /// The first record that is not older, in milliseconds since the Unix epoch.
+    Time(i64),
 }
 
 impl OffsetOf {
@@ -219,6 +231,7 @@ impl OffsetOf {
         match self {
             OffsetOf::First => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
             OffsetOf::End => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
+            OffsetOf::Time(since_ms) => since_ms.max(0), // below are the words above
         }
     }
 }
