@@ -172,7 +172,7 @@ impl Member {
 
     /// Waits for whatever is to be done next.
     async fn idle(&mut self) {
-        let commit_at = self.commit_at();
+        let commit_at = self.commit_at(self.now());
         let mut until = commit_at.map_or(self.next_tick, |at| at.min(self.next_tick));
         if let Some(lease) = self.held.values().map(|shard| shard.lease_until).min() {
             until = until.min(lease);

@@ -86,10 +86,10 @@ pub(super) async fn tell(session: &Session, shared: &Shared, shard: &Shard, sett
 
 impl Member {
     /// When what is settled is to be told.
-    pub(super) fn commit_at(&self) -> Option<Instant> {
+    pub(super) fn commit_at(&self, now: Instant) -> Option<Instant> {
         let inner = self.shared.lock();
         if inner.commits_asked > inner.commits_made {
-            return Some(self.now());
+            return Some(now);
         }
         inner
             .settled_since
@@ -99,7 +99,7 @@ impl Member {
     pub(super) fn plan_settling(&mut self) -> Settling {
         let now = self.now();
         let has_connection = self.shared.core.control.session().is_some();
-        if !has_connection || self.commit_at().is_none_or(|at| at > now) {
+        if !has_connection || self.commit_at(now).is_none_or(|at| at > now) {
             return Settling::default();
         }
         let (settled, pending, asked) = {
