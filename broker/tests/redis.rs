@@ -17,13 +17,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use meridian_broker::adapters::redis::RedisConfig;
 use meridian_broker::conformance::{Fixture, Need, Settings};
-use meridian_broker::{
-    Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, TopicPartition, TopicSpec, connect,
-};
-use meridian_runtime::SystemClock;
-use meridian_runtime::metrics::Metrics;
+use meridian_broker::{Broker, TopicPartition, TopicSpec};
 
-use self::redis_server::{Foreign, Server, running};
+use self::redis_server::{Foreign, Server, open_with, running};
 
 meridian_broker::conformance_suite!(RedisFixture::start);
 meridian_broker::remote_conformance_suite!(RedisFixture::start);
@@ -65,13 +61,7 @@ async fn open(address: &str, settings: &Settings) -> Arc<dyn Broker> {
     config.max_in_flight_bytes = settings.max_in_flight_bytes;
     config.max_record_bytes = settings.max_record_bytes;
     config.delivery_timeout = settings.delivery_timeout;
-    let config = BrokerConfig {
-        region: RegionName::new("us-east").unwrap(),
-        name: BrokerName::new("cache").unwrap(),
-        kind: BrokerKindConfig::Redis(config),
-    };
-    let metrics = BrokerMetrics::register(&Metrics::new([("region", "us-east")])).unwrap();
-    connect(config, SystemClock::shared(), &metrics).await.unwrap()
+    open_with(config).await
 }
 
 #[async_trait]

@@ -4,11 +4,16 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
+use meridian_broker::adapters::redis::RedisConfig;
+use meridian_broker::{Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, connect};
+use meridian_runtime::SystemClock;
+use meridian_runtime::metrics::Metrics;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -106,6 +111,17 @@ impl Drop for Server {
             eprintln!("the server {} could not be killed: {error}", self.name);
         }
     }
+}
+
+/// Connects a broker.
+pub(crate) async fn open_with(config: RedisConfig) -> Arc<dyn Broker> {
+    let config = BrokerConfig {
+        region: RegionName::new("us-east").unwrap(),
+        name: BrokerName::new("cache").unwrap(),
+        kind: BrokerKindConfig::Redis(config),
+    };
+    let metrics = BrokerMetrics::register(&Metrics::new([("region", "us-east")])).unwrap();
+    connect(config, SystemClock::shared(), &metrics).await.unwrap()
 }
 
 /// Any other client of a server.

@@ -127,13 +127,7 @@ impl Core {
     async fn open_control(&self) -> Result<Arc<Session>, Fault> {
         let session = Session::open(&self.settings, Role::Ask).await?;
         verify(&session, &self.config).await?;
-        let seen = identity(&session, &self.keys.identity()).await;
-        match seen {
-            Ok(seen) => self.see_identity(seen),
-            // Full: it has one already, or there is nothing yet that it could be confused with.
-            Err(fault) if fault.kind == FaultKind::Full => {}
-            Err(fault) => return Err(fault),
-        }
+        self.see_identity(identity(&session, &self.keys.identity()).await?);
         Ok(Arc::new(session))
     }
 

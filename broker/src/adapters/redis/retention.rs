@@ -15,7 +15,7 @@ use super::entry::EntryId;
 use super::error::Fault;
 use super::frame::{number, text};
 use super::reader::Standing;
-use super::script::{STAND, TRIM};
+use super::script::{SET_ONCE, STAND, TRIM};
 use super::session::{Session, word, words};
 use super::topics::{self, Topic, TopicState};
 
@@ -63,10 +63,11 @@ pub(super) async fn keep_house(core: Arc<Core>) {
 async fn is_housekeeper(core: &Core, session: &Session) -> Result<bool, Fault> {
     let key = core.keys.housekeeper();
     let turn = core.config.retention_interval.max(Duration::from_millis(20)) / 2;
-    let mut arguments = vec![key.value(), word("1")];
-    arguments.extend(words(["NX", "PX", &turn.as_millis().to_string()]));
-    let taken = session.call("SET", key.hash(), arguments).await?;
-    Ok(text(&taken).is_some())
+    // A word of this look, so that what is there is seen to be ours.
+    let mine = uuid::Uuid::new_v4().simple().to_string();
+    let arguments = words([&mine, &turn.as_millis().to_string()]);
+    let taken = SET_ONCE.run(session, &[&key], arguments).await?;
+    Ok(text(&taken) == Some(&mine))
 }
 
 async fn trim(core: &Core, admin: &RedisAdmin, session: &Session, topic: &Topic) -> Result<(), Fault> {

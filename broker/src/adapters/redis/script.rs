@@ -115,6 +115,21 @@ if group['pending'] > 0 then lowest = redis.call('XPENDING', KEYS[1], ARGV[1])[2
 return {owner or '', 1, made, last, first, group['last-delivered-id'], group['pending'], lowest}",
 );
 
+/// Puts a name into a set. KEYS: set. ARGV: name.
+pub(super) const NOTE: Script = Script(
+    "#!lua flags=allow-oom
+return redis.call('SADD', KEYS[1], ARGV[1])",
+);
+
+/// Sets a key that is not there; returns what it is then. KEYS: key. ARGV: value, its life in ms (0: for ever).
+pub(super) const SET_ONCE: Script = Script(
+    "#!lua flags=allow-oom
+local known = redis.call('GET', KEYS[1])
+if known then return known end
+if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return ARGV[1]",
+);
+
 /// Settles entries, if the member still owns the shard. KEYS: stream, owner. ARGV: member, group, id, ...
 /// Returns -1 if it does not.
 pub(super) const ACK: Script = Script(

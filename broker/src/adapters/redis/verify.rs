@@ -3,11 +3,12 @@
 //! What holds: a receipt never names a durability that the server was not seen to
 //! have, but where it does not let itself be asked; then a warning says so.
 
-use fred::types::{ClusterHash, Value};
+use fred::types::ClusterHash;
 
 use super::config::{AppendFsync, RedisConfig};
 use super::error::{Fault, FaultKind};
 use super::frame::{into_pairs, text};
+use super::script::SET_ONCE;
 use super::session::{Session, words};
 
 /// What a server says of itself; what it does not say is `None`.
@@ -108,11 +109,8 @@ impl Facts {
 /// Finds out which Redis this is; makes it known if nobody has yet.
 pub(super) async fn identity(session: &Session, key: &super::keys::Key) -> Result<String, Fault> {
     let fresh = uuid::Uuid::new_v4().to_string();
-    let mut set = vec![key.value(), Value::Bytes(fresh.into())];
-    set.extend(words(["NX"]));
-    session.call("SET", key.hash(), set).await?;
-    let known = session.call("GET", key.hash(), vec![key.value()]).await?;
-    let known = text(&known).ok_or_else(|| Fault::unexpected("GET of the identity"))?;
+    let known = SET_ONCE.run(session, &[key], words([&fresh, "0"])).await?;
+    let known = text(&known).ok_or_else(|| Fault::unexpected("the question for its identity"))?;
     Ok(known.to_owned())
 }
 

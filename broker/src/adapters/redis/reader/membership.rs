@@ -12,7 +12,7 @@ use futures::future::{join_all, try_join_all};
 
 use super::super::error::Fault;
 use super::super::frame::{array, text};
-use super::super::script::{LIVE, MAKE_GROUP, STAND};
+use super::super::script::{LIVE, MAKE_GROUP, NOTE, STAND};
 use super::super::session::{Session, word};
 use super::super::topics::{self, Topic};
 use super::super::verify::known_identity;
@@ -173,12 +173,8 @@ impl Member {
                 continue;
             }
             let (groups, of_group) = (keys.groups(), keys.group_topics(group));
-            session
-                .call("SADD", groups.hash(), vec![groups.value(), word(group.as_str())])
-                .await?;
-            session
-                .call("SADD", of_group.hash(), vec![of_group.value(), word(name.as_str())])
-                .await?;
+            NOTE.run(session, &[&groups], vec![word(group.as_str())]).await?;
+            NOTE.run(session, &[&of_group], vec![word(name.as_str())]).await?;
             for shard in known..topic.shards() {
                 // What growing added has no records that a group could want to leave out.
                 let start = if shard > 0 && topic.growth_of(shard).is_some() {
