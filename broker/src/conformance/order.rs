@@ -9,7 +9,8 @@ use super::reading::{Reading, numbers};
 use super::waiting::{PATIENCE, deadline, within};
 use super::writing::{batch, batch_to, new_topic, number_of, numbered, store, unique_group};
 use crate::append::Position;
-use crate::partitioner::partition_for;
+use crate::seam::KeyPlacement;
+use crate::shards::ShardRing;
 
 /// A3: positions and reading follow the order of admission, within a batch and
 /// across batches that nobody waited for.
@@ -69,7 +70,8 @@ pub async fn order_is_kept_across_handles(fixture: &dyn Fixture) {
     assert!(numbers(&reading.take(200).await).into_iter().eq(0..200));
 }
 
-/// A key's partition is where Kafka's Java client sends it.
+/// A key's partition is where Kafka's Java client sends it, or the shard of the ring
+/// where the broker places keys so.
 pub async fn a_key_goes_where_the_java_client_sends_it(fixture: &dyn Fixture) {
     // Hashes from Kafka's UtilsTest.testMurmur2, as signed numbers.
     let vectors = [
@@ -92,10 +94,16 @@ pub async fn a_key_goes_where_the_java_client_sends_it(fixture: &dyn Fixture) {
     records.push(numbered(&topic, 0, 1));
     records[5].record.key = Some(bytes::Bytes::new());
     let positions = store(&broker, records).await;
+    let placement = broker.profile().capabilities.key_placement;
     for ((key, hash), position) in vectors.iter().zip(&positions) {
-        assert_eq!(position.partition, (hash & 0x7fff_ffff) as u32 % 7, "{key}");
+        let expected = match placement {
+            KeyPlacement::Murmur2 => (hash & 0x7fff_ffff) as u32 % 7,
+            KeyPlacement::ConsistentHash => ShardRing::new(7).shard_for(key.as_bytes()),
+        };
+        assert_eq!(position.partition, expected, "{key}");
     }
-    assert_eq!(positions[5].partition, partition_for(b"", 7), "the empty key is a key");
+    let of_empty = placement.partition_for(b"", 7);
+    assert_eq!(positions[5].partition, of_empty, "the empty key is a key");
 }
 
 /// A partition that is said is the partition, whatever the key.

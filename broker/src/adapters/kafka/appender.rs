@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
+use super::super::room::Room;
 use super::cluster::Cluster;
 use super::error::{Fault, fault_of};
 use super::health::Unusable;
@@ -17,7 +18,6 @@ use super::in_flight::{Freed, InFlight};
 use super::native::metadata;
 use super::native::{Code, NativeError};
 use super::placement::{Destination, LOOKUP_LIMIT, Placement, Ready, Refusal, refusal};
-use super::room::Room;
 use super::session::Session;
 use crate::append::{Admission, AppendRecord, Appender, Commit};
 use crate::error::{AppendError, AppendErrorKind};

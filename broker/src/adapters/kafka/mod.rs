@@ -6,7 +6,7 @@
 //! - `error`: its codes, and what they mean at the seam.
 //! - `broker`: the parts tied together.
 //! - `cluster`, `health`: one cluster: is it there, how many partitions have topics.
-//! - `appender`, `placement`, `room`, `session`, `in_flight`: admitting
+//! - `appender`, `placement`, `session`, `in_flight`: admitting
 //!   records, in the order in which a record meets them.
 //! - `reader`: a member of a group.
 //! - `admin`, `group_admin`: topics and groups.
@@ -23,7 +23,6 @@ mod in_flight;
 mod native;
 mod placement;
 mod reader;
-mod room;
 mod session;
 mod settings;
 #[cfg(test)]

@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::super::room::Room;
 use super::cluster::Cluster;
 use super::error::{Fault, fault_of};
 use super::in_flight::{Freed, InFlight, Settled};
 use super::native::event::EventKind;
 use super::native::produce::{self, TopicHandle};
 use super::native::{Code, Event, EventQueue, NativeClient, NativeError, Role};
-use super::room::Room;
 use super::settings;
 use crate::name::TopicName;
 

@@ -1,4 +1,5 @@
-//! Room for records that are admitted and not committed, in records and bytes.
+//! Room for records that are admitted and not committed, in records and bytes;
+//! for adapters whose broker is in another process.
 //!
 //! What holds: those who wait are served in order of arrival; what was taken is
 //! given back once, by the delivery report, or at once if nothing was sent.

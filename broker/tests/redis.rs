@@ -1,0 +1,108 @@
+//! The conformance suite over real Redis servers.
+//!
+//! Cases that leave the broker alone share the running server `a`; those that disturb it
+//! start a server of their own, which ends with this process at the latest.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    dead_code,
+    reason = "a test that unwraps fails where it should, and may print; the servers are shared with other tests"
+)]
+
+mod redis_server;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use meridian_broker::adapters::redis::RedisConfig;
+use meridian_broker::conformance::{Fixture, Need, Settings};
+use meridian_broker::{Broker, TopicPartition, TopicSpec};
+
+use self::redis_server::{Foreign, Server, open_with, running};
+
+meridian_broker::conformance_suite!(RedisFixture::start);
+meridian_broker::remote_conformance_suite!(RedisFixture::start);
+
+struct RedisFixture {
+    address: String,
+    /// The server that is this case's own.
+    own: Option<Server>,
+}
+
+impl RedisFixture {
+    async fn start(need: Need) -> Self {
+        match need {
+            Need::Shared => Self {
+                address: running("MERIDIAN_REDIS_A"),
+                own: None,
+            },
+            Need::Own => {
+                // What is confirmed must survive a kill: a kill of the process loses nothing that was written.
+                let server = Server::start(&[]).await;
+                Self {
+                    address: server.address(),
+                    own: Some(server),
+                }
+            }
+        }
+    }
+
+    fn own(&self) -> &Server {
+        self.own
+            .as_ref()
+            .expect("a case that disturbs its broker must say that it needs its own")
+    }
+}
+
+async fn open(address: &str, settings: &Settings) -> Arc<dyn Broker> {
+    let mut config = RedisConfig::new(vec![address.to_owned()]);
+    config.max_in_flight_records = settings.max_in_flight_records;
+    config.max_in_flight_bytes = settings.max_in_flight_bytes;
+    config.max_record_bytes = settings.max_record_bytes;
+    config.delivery_timeout = settings.delivery_timeout;
+    open_with(config).await
+}
+
+#[async_trait]
+impl Fixture for RedisFixture {
+    async fn connect(&self, settings: &Settings) -> Arc<dyn Broker> {
+        open(&self.address, settings).await
+    }
+
+    async fn connect_other(&self) -> Arc<dyn Broker> {
+        open(&running("MERIDIAN_REDIS_B"), &Settings::default()).await
+    }
+
+    async fn stop_broker(&self) {
+        self.own().command("stop", &[]).await;
+    }
+
+    async fn kill_broker(&self) {
+        self.own().command("kill", &[]).await;
+    }
+
+    async fn start_broker(&self) {
+        self.own()
+            .command("start", &["--until-pid", &std::process::id().to_string()])
+            .await;
+    }
+
+    fn handles_outlive_restarts(&self) -> bool {
+        true
+    }
+
+    fn forgetful(&self, spec: TopicSpec) -> TopicSpec {
+        spec
+    }
+
+    async fn forget(&self, _broker: &Arc<dyn Broker>, partition: &TopicPartition, position: u64) {
+        // Retention of ours would keep what is not settled: another client does it.
+        let foreign = Foreign::connect(&self.address).await;
+        let stream = Foreign::stream(partition.topic.as_str(), partition.partition);
+        let last = foreign.last_id(&stream).await;
+        let (epoch, _) = last.split_once('-').unwrap();
+        let first = format!("{epoch}-{}", position + 1);
+        foreign.run(&["XTRIM", &stream, "MINID", &first]).await;
+    }
+}
