@@ -25,6 +25,8 @@ pub enum Brokers {
     Embedded,
     /// A cluster, by its bootstrap address.
     Kafka(String),
+    /// Servers of another kind, by the kind's name in a configuration and where they listen.
+    Servers(&'static str, Vec<String>),
 }
 
 impl Brokers {
@@ -33,6 +35,7 @@ impl Brokers {
         match self {
             Brokers::Embedded => format!("    embedded:\n      directory: {folder}\n"),
             Brokers::Kafka(bootstrap) => format!("    kafka:\n      bootstrap: [\"{bootstrap}\"]\n"),
+            Brokers::Servers(kind, addresses) => format!("    {kind}:\n      addresses: {addresses:?}\n"),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - [`command`]: programs that run to their end: `meridian` and foreign ones.
 //! - [`http`]: one GET.
 //! - [`gateway`], [`replicator`], [`dev`]: `meridian` in its three long-running forms.
+//! - [`service`]: brokers of one test, by the scripts of `deploy/local`.
 //! - [`kafka`]: the shared clusters, and clusters to kill.
 //! - [`door`]: a fixed address in front of a moving one.
 //! - [`wire`]: raw gRPC clients.
@@ -21,6 +22,7 @@ pub mod kafka;
 pub mod process;
 pub mod replicator;
 pub mod scratch;
+pub mod service;
 pub mod wait;
 pub mod wire;
 
@@ -33,4 +35,5 @@ pub use kafka::{KafkaCluster, shared_kafka};
 pub use process::Process;
 pub use replicator::{LinkPlan, Replicator};
 pub use scratch::{Scratch, free_port};
+pub use service::{Service, ServiceKind};
 pub use wait::{eventually, eventually_some};

@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("meridian-cli", BELOW_CLI),
     ("meridian-bench", EVERYTHING),
     ("meridian-tests", EVERYTHING),
+    ("meridian-chaos", EVERYTHING_AND_HARNESS),
     ("meridian-fuzz", EVERYTHING),
 ];
 const BELOW_BROKER: &[&str] = &["meridian-proto", "meridian-event", "meridian-runtime"];
@@ -43,6 +44,18 @@ const EVERYTHING: &[&str] = &[
     "meridian-replicator",
     "meridian-worker-sdk",
     "meridian-cli",
+];
+/// The chaos program stands on the harness of the tests.
+const EVERYTHING_AND_HARNESS: &[&str] = &[
+    "meridian-proto",
+    "meridian-event",
+    "meridian-runtime",
+    "meridian-broker",
+    "meridian-gateway",
+    "meridian-replicator",
+    "meridian-worker-sdk",
+    "meridian-cli",
+    "meridian-tests",
 ];
 
 pub(crate) fn edges(path: &str, text: &str) -> Findings {
