@@ -1,5 +1,7 @@
 //! The kinds of broker that a run may have. One more is a line in each function.
 
+use std::time::Duration;
+
 use meridian_tests::harness::{Brokers, Scratch, Service, ServiceKind};
 
 /// A kind.
@@ -33,6 +35,16 @@ impl BrokerKind {
             BrokerKind::Embedded => 1,
             BrokerKind::Kafka | BrokerKind::Redis | BrokerKind::Rabbitmq => 3,
         }
+    }
+
+    /// How long after a blow commits may still wait. On Kafka a commit queues behind the member's own
+    /// request to rejoin, which waits until the session of a member that is gone has ended: 15 s.
+    pub fn commit_slack(self) -> Duration {
+        Duration::from_secs(match self {
+            BrokerKind::Embedded => 2,
+            BrokerKind::Redis | BrokerKind::Rabbitmq => 5,
+            BrokerKind::Kafka => 20,
+        })
     }
 
     /// How many processes it is.

@@ -12,11 +12,12 @@ mod resume;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use meridian_cli::history::EventName;
 
+pub use self::excuse::BEFORE_MS;
 use self::excuse::Faults;
-pub use self::excuse::{BEFORE_MS, BROKER_AFTER_MS};
 pub use self::resume::Resume;
 use crate::history::{Blow, Entry, Outcome, Part, Place, What};
 
@@ -132,8 +133,9 @@ impl Figures {
 }
 
 impl Checker {
-    /// Of these groups; true where the order of keys counts.
-    pub fn new(groups: &[(&str, bool)]) -> Self {
+    /// Of these groups; true where the order of keys counts. So long after a blow on a gateway or the
+    /// broker's return, commits may still wait.
+    pub fn new(groups: &[(&str, bool)], slack: Duration) -> Self {
         let group = |ordered| Group {
             ordered,
             counts: HashMap::new(),
@@ -152,7 +154,7 @@ impl Checker {
             attempts: HashMap::new(),
             attempted_at_ms: HashMap::new(),
             groups: groups.collect(),
-            faults: Faults::default(),
+            faults: Faults::new(u64::try_from(slack.as_millis()).unwrap_or(u64::MAX)),
             resume: resume::Watch::default(),
             deliveries: 0,
         }
@@ -194,8 +196,10 @@ impl Checker {
             }
             What::Struck(part, name, blow) => {
                 self.faults.struck(*part, name, *blow, at_ms);
-                if (*part, *blow) == (Part::Gateway, Blow::Kill) {
-                    self.resume.killed(at_ms);
+                match (part, blow) {
+                    (Part::Gateway, Blow::Kill) => self.resume.killed(at_ms),
+                    (Part::Gateway | Part::Broker, _) => self.resume.disturbed(at_ms),
+                    _ => {}
                 }
             }
             What::Mended(part, name, blow) => self.faults.mended(*part, name, *blow, at_ms),

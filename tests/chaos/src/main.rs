@@ -36,6 +36,9 @@ enum Command {
     Judge {
         /// The file.
         history: PathBuf,
+        /// The broker of its run.
+        #[arg(long, default_value = "embedded")]
+        broker: BrokerKind,
     },
     /// A publisher process of a run.
     #[command(hide = true)]
@@ -71,7 +74,7 @@ struct RunArguments {
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     match Arguments::parse().command {
         Command::Run(arguments) => chaos(arguments).await,
-        Command::Judge { history } => judge(&history),
+        Command::Judge { history, broker } => judge(&history, broker),
         Command::Publisher(arguments) => publisher::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Worker(arguments) => worker::run(arguments).await.map(|()| ExitCode::SUCCESS),
     }
@@ -109,9 +112,9 @@ async fn chaos(arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
     Ok(code(&run.verdict))
 }
 
-fn judge(history: &std::path::Path) -> Result<ExitCode, Box<dyn Error>> {
+fn judge(history: &std::path::Path, broker: BrokerKind) -> Result<ExitCode, Box<dyn Error>> {
     let text = std::fs::read_to_string(history)?;
-    let mut checker = Checker::new(&GROUPS);
+    let mut checker = Checker::new(&GROUPS, broker.commit_slack());
     for (index, line) in text.lines().enumerate() {
         let entry = Entry::parse(line).ok_or_else(|| format!("line {}: no entry: {line}", index + 1))?;
         checker.note(&entry);

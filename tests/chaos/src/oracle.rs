@@ -56,11 +56,11 @@ impl Oracle {
     ///
     /// # Errors
     /// As the system says.
-    pub async fn open(path: &Path, groups: &[(&str, bool)], plant: Option<Plant>) -> io::Result<Self> {
+    pub async fn open(path: &Path, checker: Checker, plant: Option<Plant>) -> io::Result<Self> {
         let shared = Arc::new(Mutex::new(Shared {
             file: File::create(path)?,
             started: Instant::now(),
-            checker: Checker::new(groups),
+            checker,
             bend: Bend::new(plant),
             publishers: HashMap::new(),
             failed: None,

@@ -106,17 +106,22 @@ const HEADS: [&str; 12] = [
 /// How soon a group's deliveries came back after a gateway was killed.
 fn resume(group: &str, resumes: &[Resume]) -> String {
     let of_group: Vec<_> = resumes.iter().filter(|resume| resume.group == group).collect();
-    let mut times: Vec<u64> = of_group.iter().filter_map(|resume| resume.after_ms).collect();
+    let undisturbed = of_group.iter().filter(|resume| !resume.disturbed);
+    let mut times: Vec<u64> = undisturbed.filter_map(|resume| resume.after_ms).collect();
     times.sort_unstable();
-    let Some(longest) = times.last() else {
-        return format!("{group}: no kill of a gateway was followed to its end\n");
-    };
+    let longest_ms = of_group.iter().filter_map(|resume| resume.after_ms).max();
     let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
-    format!(
-        "{group}: deliveries came back {:.1} s (median) to {:.1} s (longest) after a gateway was killed, {} of {} kills followed\n",
-        seconds(times[times.len() / 2]),
-        seconds(*longest),
-        times.len(),
-        of_group.len()
-    )
+    let longest = longest_ms.map_or_else(|| "none".to_owned(), |ms| format!("{:.1} s", seconds(ms)));
+    let kills = of_group.len();
+    match times.last() {
+        None => format!(
+            "{group}: deliveries came back at the latest {longest} after each of {kills} kills of a gateway, all disturbed by other blows\n"
+        ),
+        Some(last) => format!(
+            "{group}: deliveries came back {:.1} s (median) to {:.1} s after {} undisturbed kills of a gateway; at the latest {longest} after each of {kills}\n",
+            seconds(times[times.len() / 2]),
+            seconds(*last),
+            times.len(),
+        ),
+    }
 }

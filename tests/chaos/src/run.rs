@@ -18,7 +18,7 @@ use meridian_worker_sdk::Publisher;
 use tokio::time::Instant;
 
 use crate::broker::{BrokerKind, brokers};
-use crate::checker::Figures;
+use crate::checker::{Checker, Figures};
 use crate::history::{Blow, KEYS, Outcome, Part, What, name_of};
 use crate::oracle::Oracle;
 use crate::plant::Plant;
@@ -86,7 +86,12 @@ pub async fn run(plan: &RunPlan, say: &dyn Fn(&str)) -> std::io::Result<Run> {
         publishers: 2,
         brokers: plan.broker.processes(),
     };
-    let oracle = Oracle::open(&scratch.path("history"), &GROUPS, plan.plant).await?;
+    let oracle = Oracle::open(
+        &scratch.path("history"),
+        Checker::new(&GROUPS, plan.broker.commit_slack()),
+        plan.plant,
+    )
+    .await?;
     let oracle = Arc::new(oracle);
     let (victims, gateways) = start(plan, &parts, &scratch, &oracle).await;
     say("everything runs; blows fall");
@@ -105,7 +110,7 @@ pub async fn run(plan: &RunPlan, say: &dyn Fn(&str)) -> std::io::Result<Run> {
             .failure()
             .map(|error| format!("the history could not be written: {error}")),
     );
-    let figures = oracle.look(crate::checker::Checker::figures);
+    let figures = oracle.look(Checker::figures);
     let verdict = judge(plan, &parts, &figures, wrongs);
     let keep = plan.keep || verdict != Verdict::Green;
     let history = keep.then(|| scratch.keep().join("history"));

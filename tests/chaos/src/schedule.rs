@@ -1,7 +1,8 @@
 //! Which blow falls on what and when: drawn from a seed, the same for the same seed.
 //!
 //! Blows are drawn like cards: every one of the deck comes once before any comes
-//! again, so that a short run has seen each kind. They may overlap.
+//! again, so that a short run has seen each kind. They may overlap. After each deck
+//! there is a pause, in which all must come back and nothing excuses anything.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::history::{Blow, Part};
 
 /// The first blow falls on traffic that flows.
 const FIRST: Duration = Duration::from_secs(5);
-const GAP_MS: std::ops::Range<u64> = 2_000..8_000;
+const GAP_MS: std::ops::Range<u64> = 2_000..6_000;
+const PAUSE: Duration = Duration::from_secs(30);
 const LASTS_MS: std::ops::Range<u64> = 200..6_000;
 
 /// How many processes there are of each part.
@@ -78,6 +80,9 @@ pub fn schedule(seed: u64, length: Duration, parts: &Parts) -> Vec<Planned> {
             lasts: Duration::from_millis(random.random_range(LASTS_MS)),
         });
         at += Duration::from_millis(random.random_range(GAP_MS));
+        if deck.is_empty() {
+            at += PAUSE;
+        }
     }
     plan
 }

@@ -6,6 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Only the last few kills can still wait for something.
+const FOLLOWED: usize = 8;
+
 /// One kill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -13,9 +16,10 @@ pub struct Resume {
     pub killed_ms: u64,
     /// The group.
     pub group: String,
-    /// From the kill to the slowest partition's first fresh event; `None` when the run, or the next
-    /// kill of this kind, ended the wait.
+    /// From the kill to the slowest partition's first fresh event; `None` when the run ended the wait.
     pub after_ms: Option<u64>,
+    /// Another blow on a gateway or the broker fell in that time, and may have made it longer.
+    pub disturbed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -28,18 +32,31 @@ pub(super) struct Watch {
 #[derive(Debug)]
 struct Kill {
     at_ms: u64,
+    /// When the next blow on a gateway or the broker fell.
+    disturbed_ms: Option<u64>,
     /// What has not come yet, by group, and the time of the last that came.
     waiting: BTreeMap<String, (BTreeSet<u32>, u64)>,
 }
 
 impl Watch {
+    pub(super) fn disturbed(&mut self, at_ms: u64) {
+        for kill in self.kills.iter_mut().rev().take(FOLLOWED) {
+            kill.disturbed_ms.get_or_insert(at_ms);
+        }
+    }
+
     pub(super) fn killed(&mut self, at_ms: u64) {
+        self.disturbed(at_ms);
         let waiting = self.partitions.iter().map(|(group, partitions)| {
             let waiting = (partitions.clone(), at_ms);
             (group.clone(), waiting)
         });
         let waiting = waiting.collect();
-        self.kills.push(Kill { at_ms, waiting });
+        self.kills.push(Kill {
+            at_ms,
+            disturbed_ms: None,
+            waiting,
+        });
     }
 
     pub(super) fn delivered(&mut self, group: &str, partition: u32, attempted_ms: u64, at_ms: u64) {
@@ -49,8 +66,7 @@ impl Watch {
         if let Some(partitions) = self.partitions.get_mut(group) {
             partitions.insert(partition);
         }
-        // Only the last few can still wait.
-        for kill in self.kills.iter_mut().rev().take(4) {
+        for kill in self.kills.iter_mut().rev().take(FOLLOWED) {
             if attempted_ms > kill.at_ms
                 && let Some((waiting, last_ms)) = kill.waiting.get_mut(group)
                 && waiting.remove(&partition)
@@ -66,6 +82,9 @@ impl Watch {
                 killed_ms: kill.at_ms,
                 group: group.clone(),
                 after_ms: waiting.is_empty().then(|| last_ms - kill.at_ms),
+                disturbed: kill
+                    .disturbed_ms
+                    .is_some_and(|at_ms| at_ms < *last_ms || !waiting.is_empty()),
             });
             resumes.collect::<Vec<_>>()
         };
