@@ -66,7 +66,9 @@ pub async fn run(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
         }
         match worker.run(handler, stop.notified()).await {
             // The first event makes the topic.
-            Err(WorkerError::Refused { code, .. }) if code == Code::NotFound => {
+            Err(WorkerError::Refused {
+                code: Code::NotFound, ..
+            }) => {
                 flow(LOOK_AGAIN).await;
             }
             Err(error) => return Err(error.into()),

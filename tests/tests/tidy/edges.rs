@@ -8,6 +8,8 @@ use crate::rules::Findings;
 const EDGES: &[(&str, &[&str])] = &[
     ("meridian-proto", &[]),
     ("meridian-runtime", &[]),
+    // Knows no domain, as runtime; the conformance suite of the broker seam uses it.
+    ("meridian-fault-proxy", &[]),
     ("meridian-event", &["meridian-proto"]),
     ("meridian-worker-sdk", &["meridian-proto", "meridian-event"]),
     ("meridian-broker", BELOW_BROKER),
@@ -19,7 +21,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("meridian-chaos", EVERYTHING_AND_HARNESS),
     ("meridian-fuzz", EVERYTHING),
 ];
-const BELOW_BROKER: &[&str] = &["meridian-proto", "meridian-event", "meridian-runtime"];
+const BELOW_BROKER: &[&str] = &[
+    "meridian-proto",
+    "meridian-event",
+    "meridian-runtime",
+    "meridian-fault-proxy",
+];
 const BELOW_GATEWAY: &[&str] = &[
     "meridian-proto",
     "meridian-event",
@@ -44,6 +51,7 @@ const EVERYTHING: &[&str] = &[
     "meridian-replicator",
     "meridian-worker-sdk",
     "meridian-cli",
+    "meridian-fault-proxy",
 ];
 /// The chaos program stands on the harness of the tests.
 const EVERYTHING_AND_HARNESS: &[&str] = &[
