@@ -23,6 +23,7 @@ const BLOWS_WAITING: usize = 16;
 
 /// A process of the run.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // A dozen of them in a run.
 pub enum Victim {
     /// A gateway.
     Gateway(Gateway),

@@ -9,6 +9,7 @@
 //! - [`service`]: brokers of one test, by the scripts of `deploy/local`.
 //! - [`kafka`]: the shared clusters, and clusters to kill.
 //! - [`door`]: a fixed address in front of a moving one.
+//! - [`namespace`]: a network namespace whose link loses one direction.
 //! - [`wire`]: raw gRPC clients.
 //! - [`heavy`]: one heavy test at a time, in its short or full form.
 
@@ -19,6 +20,7 @@ pub mod gateway;
 pub mod heavy;
 pub mod http;
 pub mod kafka;
+pub mod namespace;
 pub mod process;
 pub mod replicator;
 pub mod scratch;
@@ -32,6 +34,7 @@ pub use door::Door;
 pub use gateway::{Brokers, Gateway, GatewayPlan};
 pub use heavy::{alone, short_or_full};
 pub use kafka::{KafkaCluster, shared_kafka};
+pub use namespace::{Lost, Namespace};
 pub use process::Process;
 pub use replicator::{LinkPlan, Replicator};
 pub use scratch::{Scratch, free_port};

@@ -13,6 +13,7 @@ mod cli;
 mod dev_demo;
 mod foreign_clients;
 mod kafka_absent;
+mod one_way;
 mod publish_and_work;
 mod region_cut;
 mod regions;
