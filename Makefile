@@ -2,9 +2,13 @@
 BROKERS ?= embedded
 DURATION ?= 20s
 FUZZ_SECONDS ?= 30
+BROKER ?= embedded
+CHAOS_BROKERS ?= embedded kafka redis rabbitmq
+MINUTES ?= 2
+SEED ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo demo-embedded demo-kafka demo-redis demo-rabbitmq demo-mixed test bench lint fuzz services-up services-down packages clean
+.PHONY: help demo demo-embedded demo-kafka demo-redis demo-rabbitmq demo-mixed test chaos chaos-full bench lint fuzz services-up services-down packages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,6 +26,13 @@ demo-kafka demo-redis demo-rabbitmq demo-mixed: demo-%: packages
 
 test: ## every test, against real brokers that it starts and stops
 	deploy/test
+
+chaos: ## blows on every process under load, judged: BROKER=embedded|kafka|redis|rabbitmq MINUTES=2 SEED=n
+	deploy/chaos --broker $(BROKER) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+chaos-full: ## ten minutes of it on each broker, and the long form of every test of a fault
+	for broker in $(CHAOS_BROKERS); do deploy/chaos --broker $$broker --minutes 10 || exit 1; done
+	MERIDIAN_FULL=1 deploy/test --test kafka --test system
 
 bench: packages services-up ## the tables of docs/performance.md; leaves the clusters running
 	cargo build --release --locked -p meridian-cli --bin meridian

@@ -19,6 +19,7 @@ use meridian_broker::conformance::{Fixture, Need, Settings};
 use meridian_broker::{
     Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, TopicPartition, TopicSpec, connect,
 };
+use meridian_fault_proxy::Proxy;
 use meridian_runtime::SystemClock;
 use meridian_runtime::metrics::Metrics;
 
@@ -26,6 +27,7 @@ use self::kafka_cluster::{Cluster, running, tool};
 
 meridian_broker::conformance_suite!(KafkaFixture::start);
 meridian_broker::remote_conformance_suite!(KafkaFixture::start);
+meridian_broker::faulty_conformance_suite!(KafkaFixture::start);
 
 struct KafkaFixture {
     bootstrap: String,
@@ -112,5 +114,21 @@ impl Fixture for KafkaFixture {
         let file = file.to_str().unwrap();
         let class = "org.apache.kafka.tools.DeleteRecordsCommand";
         tool(&[class, "--bootstrap-server", &self.bootstrap, "--offset-json-file", file]).await;
+    }
+
+    fn proxy(&self) -> &Proxy {
+        self.own().proxy()
+    }
+
+    async fn connect_through(&self, settings: &Settings) -> Arc<dyn Broker> {
+        open(&self.proxy().address(), settings).await
+    }
+
+    fn freeze_broker(&self) {
+        self.own().signal("STOP");
+    }
+
+    fn thaw_broker(&self) {
+        self.own().signal("CONT");
     }
 }

@@ -47,4 +47,6 @@ pub use error::{ConfigurationError, PublishError, WorkerError};
 pub use meridian_event::{Event, EventBuilder};
 pub use meridian_proto::meridian::Receipt;
 pub use publisher::{Pending, Publisher, PublisherBuilder, PublisherLoad};
-pub use worker::{Delivery, Handler, IntoSettlement, Settlement, Worker, WorkerBuilder, WorkerReport};
+pub use worker::{
+    Delivery, Handler, IntoSettlement, Settlement, SettlementAnswer, Worker, WorkerBuilder, WorkerReport,
+};

@@ -1,30 +1,31 @@
 //! A5, A6, B1 and R6 for brokers in another process: absent at start, gone, back.
+//! `MERIDIAN_FULL` keeps one absent for five minutes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, Settings};
 use super::reading::{Reading, numbers};
-use super::waiting::{NOTICE, PATIENCE, eventually, until_available, within};
+use super::waiting::{NOTICE, PATIENCE, eventually, short_or_full, until_available, within};
 use super::writing::{append, batch_to, new_topic, store, store_one, unique_group};
 use crate::error::{AdminErrorKind, AppendErrorKind, Stored};
 use crate::read::ReaderState;
 use crate::seam::{Broker, BrokerState};
 
 /// How soon a call must say that the broker is gone, when that is known.
-const FAST: Duration = Duration::from_secs(1);
+pub(super) const FAST: Duration = Duration::from_secs(1);
 
 /// How long a handle may try before it knows that nobody answers.
 const FIRST: Duration = Duration::from_secs(5);
 
-fn impatient() -> Settings {
+pub(super) fn impatient() -> Settings {
     Settings {
         delivery_timeout: Duration::from_secs(3),
         ..Settings::default()
     }
 }
 
-async fn until_unavailable(broker: &Arc<dyn Broker>) {
+pub(super) async fn until_unavailable(broker: &Arc<dyn Broker>) {
     eventually(NOTICE, "noticing that the broker is gone", async || {
         match broker.state() {
             BrokerState::Unavailable { reason, .. } if !reason.is_empty() => Ok(()),
@@ -58,7 +59,9 @@ pub async fn a_broker_absent_at_start_is_used_when_it_appears(fixture: &dyn Fixt
     let error = identity.expect_err("a broker that is absent has told its identity");
     let expected = [AdminErrorKind::BrokerUnavailable, AdminErrorKind::DeadlineExceeded];
     assert!(expected.contains(&error.kind), "{error:?}");
-    reading.watch(Duration::from_secs(1)).await;
+    reading
+        .watch(short_or_full(Duration::from_secs(1), Duration::from_secs(300)))
+        .await;
     assert_says_why(&reading);
 
     fixture.start_broker().await;
@@ -68,14 +71,14 @@ pub async fn a_broker_absent_at_start_is_used_when_it_appears(fixture: &dyn Fixt
     assert_eq!(reading.settler.state(), ReaderState::Reading);
 }
 
-fn assert_says_why(reading: &Reading) {
+pub(super) fn assert_says_why(reading: &Reading) {
     match reading.settler.state() {
         ReaderState::NotReading { reason, .. } => assert!(!reason.is_empty(), "no reason"),
         ReaderState::Reading => panic!("the reader says that it reads"),
     }
 }
 
-async fn refuses_within(limit: Duration, broker: &Arc<dyn Broker>, batch: Vec<crate::AppendRecord>) {
+pub(super) async fn refuses_within(limit: Duration, broker: &Arc<dyn Broker>, batch: Vec<crate::AppendRecord>) {
     let asked = Instant::now();
     let appended = append(broker, batch).await;
     let took = asked.elapsed();
@@ -139,7 +142,7 @@ pub async fn a_broker_that_goes_is_told_fast_and_used_again(fixture: &dyn Fixtur
     eventually_watching(&mut reading, back, |state| *state == ReaderState::Reading).await;
 }
 
-async fn eventually_watching(reading: &mut Reading, what: &str, wanted: impl Fn(&ReaderState) -> bool) {
+pub(super) async fn eventually_watching(reading: &mut Reading, what: &str, wanted: impl Fn(&ReaderState) -> bool) {
     let deadline = Instant::now() + NOTICE;
     while !wanted(&reading.settler.state()) {
         let state = reading.settler.state();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use meridian_fault_proxy::Proxy;
 
 use crate::admin::TopicSpec;
 use crate::name::TopicPartition;
@@ -74,4 +75,29 @@ pub trait Fixture: Send + Sync {
     /// Has the broker delete the records of the partition before `position`; it
     /// may add records and delete some more, but the partition keeps at least one.
     async fn forget(&self, broker: &Arc<dyn Broker>, partition: &TopicPartition, position: u64);
+
+    /// A proxy in front of a case's own broker. Only [`Fixture::connect_through`] goes by it. A
+    /// fixture that runs [`faulty_conformance_suite!`](crate::faulty_conformance_suite) has one.
+    fn proxy(&self) -> &Proxy {
+        panic!(
+            "this fixture has no proxy: start a meridian_fault_proxy::Proxy in front of the broker and override `proxy` and `connect_through`"
+        )
+    }
+
+    /// A handle as of [`Fixture::connect`], all of whose connections go through the proxy.
+    async fn connect_through(&self, _settings: &Settings) -> Arc<dyn Broker> {
+        panic!("this fixture has no proxy: override `connect_through` to connect to the address of `proxy`")
+    }
+
+    /// SIGSTOP to the process of a case's own broker.
+    fn freeze_broker(&self) {
+        panic!(
+            "this fixture cannot freeze its broker: override `freeze_broker` and `thaw_broker` by the id in its pid file"
+        )
+    }
+
+    /// SIGCONT.
+    fn thaw_broker(&self) {
+        panic!("this fixture cannot thaw its broker: override `thaw_broker`")
+    }
 }

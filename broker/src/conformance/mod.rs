@@ -13,7 +13,9 @@
 //! - the cases: [`durability`], [`admission`], [`order`], [`round_trip`],
 //!   [`claims`], [`settlement`], [`bounds`], [`sharing`], [`leaving`],
 //!   [`positions`], [`lag`], [`administration`], [`resetting`], [`lifecycle`],
-//!   [`restarts`] and [`absence`], the last for brokers that are in another process.
+//!   [`restarts`]; [`absence`] for brokers that are in another process; and
+//!   [`network`], [`hanging`] and [`deletion`] for those that have a proxy in front of
+//!   them.
 //!
 //! A failed check panics with what was seen, for the suite is only ever a test.
 
@@ -27,12 +29,15 @@ pub mod administration;
 pub mod admission;
 pub mod bounds;
 pub mod claims;
+pub mod deletion;
 pub mod durability;
 pub mod fixture;
+pub mod hanging;
 pub mod history;
 pub mod lag;
 pub mod leaving;
 pub mod lifecycle;
+pub mod network;
 pub mod order;
 pub mod positions;
 pub mod reading;

@@ -42,22 +42,32 @@ pub async fn a_reader_goes_on_after_a_restart(fixture: &dyn Fixture) {
 /// appended and read; nothing confirmed is lost, nothing refused is stored, and
 /// everybody goes on by themselves.
 pub async fn a_restart_under_load_loses_nothing(fixture: &dyn Fixture) {
-    under_load(fixture, async || fixture.stop_broker().await).await;
+    let broker = fixture.connect(&Settings::default()).await;
+    let restart = async || {
+        fixture.stop_broker().await;
+        fixture.start_broker().await;
+    };
+    under_load(fixture, broker, restart).await;
 }
 
 /// The same when the broker's process is killed.
 pub async fn a_kill_under_load_loses_nothing(fixture: &dyn Fixture) {
-    under_load(fixture, async || fixture.kill_broker().await).await;
+    let broker = fixture.connect(&Settings::default()).await;
+    let restart = async || {
+        fixture.kill_broker().await;
+        fixture.start_broker().await;
+    };
+    under_load(fixture, broker, restart).await;
 }
 
-async fn under_load(fixture: &dyn Fixture, end: impl AsyncFn()) {
-    let load = Load::start(fixture).await;
+/// Appends and reads by one handle; disturbs, and has all mended when `disturb` returns.
+pub(super) async fn under_load(fixture: &dyn Fixture, broker: Arc<dyn Broker>, disturb: impl AsyncFn()) {
+    let load = Load::start(broker).await;
     let group = unique_group("load");
     let writing = AtomicBool::new(true);
     let disturbing = async {
         load.until_confirmed(300).await;
-        end().await;
-        fixture.start_broker().await;
+        disturb().await;
         load.release_broker(fixture).await;
         let before = load.confirmed();
         load.until_confirmed(before + 300).await;
@@ -67,7 +77,7 @@ async fn under_load(fixture: &dyn Fixture, end: impl AsyncFn()) {
         let ((), (), seen) = tokio::join!(disturbing, load.write(&writing), load.read(fixture, &group, &writing));
         seen
     };
-    let seen = within(PATIENCE * 3, "writing and reading through a restart", all).await;
+    let seen = within(PATIENCE * 3, "writing and reading through a fault", all).await;
     load.check(&seen);
 }
 
@@ -88,8 +98,7 @@ struct Outcomes {
 }
 
 impl Load {
-    async fn start(fixture: &dyn Fixture) -> Self {
-        let broker = fixture.connect(&Settings::default()).await;
+    async fn start(broker: Arc<dyn Broker>) -> Self {
         let topic = new_topic(&broker, "load", PARTITIONS).await;
         Self {
             broker: std::sync::Mutex::new(broker),

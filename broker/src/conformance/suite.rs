@@ -101,6 +101,27 @@ macro_rules! remote_conformance_suite {
     };
 }
 
+/// One test for every case about faults of the network and the broker's process, for fixtures with a proxy.
+#[macro_export]
+macro_rules! faulty_conformance_suite {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { $fixture,
+            Own network::swallowed_replies_leave_the_outcome_unknown,
+            Own network::connections_cut_under_load_lose_nothing,
+            Own network::connections_cut_at_any_byte_lose_nothing,
+            Own network::sliced_traffic_is_whole,
+            Own network::a_slow_broker_is_waited_for_within_bounds,
+            Own network::one_groups_black_hole_leaves_another_alone,
+            Own hanging::a_black_hole_both_ways_is_told_and_heals,
+            Own hanging::a_black_hole_for_requests_is_told_and_heals,
+            Own hanging::a_black_hole_for_replies_is_told_and_heals,
+            Own hanging::a_frozen_broker_is_told_and_heals,
+            Own hanging::a_freeze_under_load_loses_nothing,
+            Shared deletion::a_topic_made_anew_ends_its_reader_and_no_other,
+        }
+    };
+}
+
 /// Makes the tests of a list of cases.
 #[doc(hidden)]
 #[macro_export]

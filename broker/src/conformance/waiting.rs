@@ -16,6 +16,19 @@ pub const NOTICE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// `short`, or `full` where the environment has `MERIDIAN_FULL`.
+pub fn short_or_full<T>(short: T, full: T) -> T {
+    match std::env::var_os("MERIDIAN_FULL") {
+        Some(_) => full,
+        None => short,
+    }
+}
+
+/// Lets a fault last: time itself is what is waited for.
+pub async fn last(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
 /// A deadline of [`PATIENCE`] from now.
 pub fn deadline() -> Instant {
     Instant::now() + PATIENCE

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use meridian_fault_proxy::Proxy;
 use tempfile::TempDir;
 use tokio::process::Command;
+
+const PROXY_SEED: u64 = 1;
 
 /// How long one command over a cluster may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,14 +60,17 @@ pub(crate) struct Cluster {
     name: String,
     port: u16,
     folder: TempDir,
+    /// In front of a listener of its own, whose clients are told to come to the proxy.
+    proxy: Proxy,
 }
 
 impl Cluster {
     /// Starts one on ports that are free.
     pub(crate) async fn start() -> Self {
-        // Both are held until both are known, or they could be the same.
-        let listeners = [free(), free()];
-        let [port, controller_port] = listeners
+        let proxy = Proxy::open(PROXY_SEED).await.unwrap();
+        // All are held until all are known, or two could be the same.
+        let listeners = [free(), free(), free()];
+        let [port, controller_port, proxied_port] = listeners
             .each_ref()
             .map(|listener| listener.local_addr().unwrap().port());
         drop(listeners);
@@ -76,7 +82,19 @@ impl Cluster {
             name: format!("conformance-{}-{port}", std::process::id()),
             port,
             folder,
+            proxy,
         };
+        cluster.proxy.point_at(&format!("127.0.0.1:{proxied_port}"));
+        let proxied = [
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied_port},CONTROLLER://127.0.0.1:{controller_port}"
+            ),
+            format!(
+                "advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{}",
+                cluster.proxy.address()
+            ),
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT".to_owned(),
+        ];
         let (port, controller_port) = (port.to_string(), controller_port.to_string());
         let own_process = std::process::id().to_string();
         let settings = [
@@ -91,6 +109,8 @@ impl Cluster {
             "--until-pid",
             &own_process,
         ];
+        let proxied = proxied.iter().flat_map(|setting| ["--set", setting]);
+        let settings: Vec<&str> = settings.into_iter().chain(proxied).collect();
         cluster.start_with(&settings).await;
         cluster
     }
@@ -98,6 +118,20 @@ impl Cluster {
     /// Where clients find it.
     pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What the clients go through that ask the proxy first.
+    pub(crate) fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Sends a signal to its process, such as STOP or CONT.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        let status = std::process::Command::new("kill")
+            .args(["-s", signal, pid.trim()])
+            .status();
+        assert!(status.unwrap().success(), "kill -s {signal} {pid}");
     }
 
     /// Starts it again, with the settings that it had.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http;
+use super::namespace::Namespace;
 use super::process::Process;
 use super::scratch::{Scratch, free_port, meridian_binary};
 use super::wait::eventually;
@@ -25,6 +26,8 @@ pub enum Brokers {
     Embedded,
     /// A cluster, by its bootstrap address.
     Kafka(String),
+    /// Servers of another kind, by the kind's name in a configuration and where they listen.
+    Servers(&'static str, Vec<String>),
 }
 
 impl Brokers {
@@ -33,6 +36,7 @@ impl Brokers {
         match self {
             Brokers::Embedded => format!("    embedded:\n      directory: {folder}\n"),
             Brokers::Kafka(bootstrap) => format!("    kafka:\n      bootstrap: [\"{bootstrap}\"]\n"),
+            Brokers::Servers(kind, addresses) => format!("    {kind}:\n      addresses: {addresses:?}\n"),
         }
     }
 }
@@ -54,6 +58,9 @@ pub struct GatewayPlan {
     pub partitions: u32,
     /// More configuration, as it stands in the file.
     pub more: String,
+    host: String,
+    /// What runs it somewhere else, with its first arguments.
+    entry: Option<(PathBuf, Vec<String>)>,
     data_port: u16,
     admin_port: u16,
 }
@@ -69,6 +76,8 @@ impl GatewayPlan {
             rules: rules.into(),
             partitions: 4,
             more: String::new(),
+            host: "127.0.0.1".to_owned(),
+            entry: None,
             data_port: free_port(),
             admin_port: free_port(),
         }
@@ -99,14 +108,27 @@ impl GatewayPlan {
         self
     }
 
+    /// Runs it in a network namespace, and listens there.
+    #[must_use]
+    pub fn inside(mut self, namespace: &Namespace) -> Self {
+        self.host = namespace.inside();
+        self.entry = Some(namespace.entry());
+        self
+    }
+
+    /// The port of [`GatewayPlan::data`].
+    pub fn data_port(&self) -> u16 {
+        self.data_port
+    }
+
     /// Where it will answer publishers and workers.
     pub fn data(&self) -> String {
-        format!("127.0.0.1:{}", self.data_port)
+        format!("{}:{}", self.host, self.data_port)
     }
 
     /// Where it will answer operators.
     pub fn admin(&self) -> String {
-        format!("127.0.0.1:{}", self.admin_port)
+        format!("{}:{}", self.host, self.admin_port)
     }
 
     /// Writes its files and starts it, and waits until it listens.
@@ -190,12 +212,20 @@ impl Gateway {
 
     /// Starts it as it was, and waits until it listens.
     pub async fn start_again(&mut self) {
-        let arguments = [
+        let own = [
             "gateway".to_owned(),
             "--config".to_owned(),
             self.config.display().to_string(),
         ];
-        let mut process = Process::start(&self.plan.name, &meridian_binary(), &arguments, &self.log);
+        let (program, arguments) = match &self.plan.entry {
+            None => (meridian_binary(), own.to_vec()),
+            Some((entry, first)) => {
+                let program = meridian_binary().display().to_string();
+                let arguments = first.iter().cloned().chain([program]).chain(own);
+                (entry.clone(), arguments.collect())
+            }
+        };
+        let mut process = Process::start(&self.plan.name, &program, &arguments, &self.log);
         let line = process.line(READY).await;
         let addresses: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_eq!(addresses["data"], self.data(), "{line}");

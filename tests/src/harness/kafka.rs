@@ -1,9 +1,7 @@
 //! Kafka clusters: the two shared ones, and throw-away ones to kill.
 
-use std::path::{Path, PathBuf};
-
-use super::command::{Finished, run};
-use super::scratch::{Scratch, build_folder, free_port, repository, unique};
+use super::scratch::Scratch;
+use super::service::{Service, ServiceKind};
 
 /// The bootstrap address of shared cluster `A` or `B`; it is left running.
 ///
@@ -18,24 +16,12 @@ pub fn shared_kafka(letter: char) -> String {
 
 /// A cluster of one test, killed with it.
 #[derive(Debug)]
-pub struct KafkaCluster {
-    name: String,
-    port: u16,
-    controller_port: u16,
-    data: PathBuf,
-}
+pub struct KafkaCluster(Service);
 
 impl KafkaCluster {
     /// A cluster that is not started yet: its address is known, and nobody answers.
     pub fn absent(scratch: &Scratch) -> Self {
-        let name = unique("test");
-        let data = scratch.path(&name);
-        Self {
-            name,
-            port: free_port(),
-            controller_port: free_port(),
-            data,
-        }
+        Self(Service::absent(ServiceKind::Kafka, scratch))
     }
 
     /// A running cluster.
@@ -47,72 +33,28 @@ impl KafkaCluster {
 
     /// Starts a cluster that was [`absent`](Self::absent), and waits until it answers.
     pub async fn start_first(&self) {
-        let (port, controller_port) = (self.port.to_string(), self.controller_port.to_string());
-        let (data, pid) = (self.data.display().to_string(), std::process::id().to_string());
-        let mut arguments = vec![
-            "start",
-            "--name",
-            &self.name,
-            "--port",
-            &port,
-            "--controller-port",
-            &controller_port,
-        ];
-        arguments.extend(["--data", &data, "--heap", "256m", "--quick", "--until-pid", &pid]);
-        // A killed broker is fenced after 3 s in place of 9, so that its restart need not wait for that.
-        arguments.extend([
-            "--set",
-            "broker.session.timeout.ms=3000",
-            "--set",
-            "broker.heartbeat.interval.ms=500",
-        ]);
-        kafka(&arguments).await.success();
+        self.0.start_first().await;
     }
 
     /// Where clients ask first.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.0.address()
     }
 
     /// `kill -9`.
     pub async fn kill(&self) {
-        kafka(&["kill", "--name", &self.name]).await.success();
+        self.0.kill().await;
     }
 
     /// SIGTERM, and waits until it has ended.
     pub async fn stop(&self) {
-        kafka(&["stop", "--name", &self.name]).await.success();
+        self.0.stop().await;
     }
 
     /// Starts it again as it was, and waits until it answers.
     pub async fn start_again(&self) {
-        let pid = std::process::id().to_string();
-        kafka(&["start", "--name", &self.name, "--until-pid", &pid])
-            .await
-            .success();
+        self.0.start_again().await;
     }
-}
-
-impl Drop for KafkaCluster {
-    fn drop(&mut self) {
-        // The script ends the broker by the pid that it wrote down.
-        let stopped = std::process::Command::new(script())
-            .args(["kill", "--name", &self.name])
-            .output();
-        if let Err(error) = stopped {
-            eprintln!("cannot stop cluster {}: {error}", self.name);
-        }
-        // The script's note of where the cluster's data is; nobody asks for it again.
-        let _ = std::fs::remove_file(build_folder().join("kafka/clusters").join(&self.name));
-    }
-}
-
-async fn kafka(arguments: &[&str]) -> Finished {
-    run(&script(), arguments, "").await
-}
-
-fn script() -> PathBuf {
-    Path::new(repository()).join("deploy/local/kafka/kafka")
 }
 
 #[cfg(test)]

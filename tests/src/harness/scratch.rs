@@ -3,18 +3,24 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-/// The folder of this profile's programs: the test itself is in `deps` below it.
+/// The folder of this profile's programs: a test is in `deps` below it, a program in itself.
 fn profile_folder() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let deps = test.parent().expect("a program is in a folder");
-    deps.parent().expect("deps is in the folder of the profile").to_owned()
+    let program = std::env::current_exe().expect("a program knows where it is");
+    let folder = program.parent().expect("a program is in a folder");
+    match folder.file_name() {
+        Some(name) if name == "deps" => folder
+            .parent()
+            .expect("deps is in the folder of the profile")
+            .to_owned(),
+        _ => folder.to_owned(),
+    }
 }
 
 fn program(name: &str) -> PathBuf {
     let path = profile_folder().join(name);
     assert!(
         path.exists(),
-        "{} is missing: cargo builds it with the test `system`; run that as `cargo test -p meridian-tests --test system`",
+        "{} is missing: cargo builds it with the test `system`; run that as `cargo test -p meridian-tests --test system`, or `cargo build -p meridian-tests --bins`",
         path.display()
     );
     path
@@ -60,6 +66,14 @@ impl Scratch {
             path: folder.path().to_owned(),
             folder: Some(folder),
         }
+    }
+
+    /// Keeps it when the value is dropped; where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        if let Some(folder) = self.folder.take() {
+            self.path = folder.keep();
+        }
+        self.path.clone()
     }
 
     /// A path in it.

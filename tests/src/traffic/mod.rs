@@ -4,10 +4,12 @@
 //! - [`record`]: the history shared by publishers and workers, and its verdict.
 //! - [`load`]: publishers at a set rate until they are stopped.
 //! - [`fleet`]: workers as tasks of the test.
+//! - [`lines`]: a child process's line to the program that watches it.
 //! - [`report`]: how a worker process reports a delivery before it accepts it.
 //! - [`worker_process`]: that process, as the test holds it.
 
 pub mod fleet;
+pub mod lines;
 pub mod load;
 pub mod payload;
 pub mod record;

@@ -2,15 +2,9 @@
 //! only then accepted. So the record's order is the order of handing over, whichever
 //! process got what.
 
-use std::collections::VecDeque;
 use std::io;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
-
-const REPORTS_WAITING: usize = 1_024;
+use super::lines::Lines;
 
 /// The answer to each line.
 pub const NOTED: &[u8] = b"noted\n";
@@ -54,7 +48,7 @@ impl DeliveryReport {
 
 /// The worker's end: reports go out in order, answers come back in order.
 #[derive(Clone, Debug)]
-pub struct Reporter(mpsc::Sender<(String, oneshot::Sender<()>)>);
+pub struct Reporter(Lines);
 
 impl Reporter {
     /// Connects to the test.
@@ -62,47 +56,12 @@ impl Reporter {
     /// # Errors
     /// As the system says.
     pub async fn connect(address: &str) -> io::Result<Self> {
-        let (read, write) = TcpStream::connect(address).await?.into_split();
-        let (reports, waiting) = mpsc::channel(REPORTS_WAITING);
-        tokio::spawn(carry(BufReader::new(read), write, waiting));
-        Ok(Self(reports))
+        Ok(Self(Lines::connect(address).await?))
     }
 
     /// Reports, and waits for the answer; false when the test is gone.
     pub async fn report(&self, report: &DeliveryReport) -> bool {
-        let (noted, answer) = oneshot::channel();
-        self.0.send((report.line() + "\n", noted)).await.is_ok() && answer.await.is_ok()
-    }
-}
-
-async fn carry(
-    mut read: BufReader<OwnedReadHalf>,
-    mut write: OwnedWriteHalf,
-    mut waiting: mpsc::Receiver<(String, oneshot::Sender<()>)>,
-) {
-    let mut unanswered: VecDeque<oneshot::Sender<()>> = VecDeque::new();
-    let mut answer = Vec::new();
-    loop {
-        tokio::select! {
-            report = waiting.recv() => {
-                let Some((line, noted)) = report else { return };
-                unanswered.push_back(noted);
-                if write.write_all(line.as_bytes()).await.is_err() {
-                    return;
-                }
-            }
-            // Cancelled between two bytes it keeps what it has in `answer`.
-            read = read.read_until(b'\n', &mut answer) => match read {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {
-                    answer.clear();
-                    if let Some(noted) = unanswered.pop_front() {
-                        // A handler that is gone needs no answer.
-                        let _ = noted.send(());
-                    }
-                }
-            },
-        }
+        self.0.ask(report.line()).await.is_some()
     }
 }
 

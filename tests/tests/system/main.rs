@@ -16,6 +16,7 @@ mod foreign_settlements;
 mod kafka_absent;
 mod oversize;
 mod operating;
+mod one_way;
 mod publish_and_work;
 mod region_cut;
 mod regions;

@@ -8,6 +8,8 @@ use crate::rules::Findings;
 const EDGES: &[(&str, &[&str])] = &[
     ("meridian-proto", &[]),
     ("meridian-runtime", &[]),
+    // Knows no domain, as runtime; the conformance suite of the broker seam uses it.
+    ("meridian-fault-proxy", &[]),
     ("meridian-event", &["meridian-proto"]),
     ("meridian-worker-sdk", &["meridian-proto", "meridian-event"]),
     ("meridian-broker", BELOW_BROKER),
@@ -16,9 +18,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("meridian-cli", BELOW_CLI),
     ("meridian-bench", EVERYTHING),
     ("meridian-tests", EVERYTHING),
+    ("meridian-chaos", EVERYTHING_AND_HARNESS),
     ("meridian-fuzz", EVERYTHING),
 ];
-const BELOW_BROKER: &[&str] = &["meridian-proto", "meridian-event", "meridian-runtime"];
+const BELOW_BROKER: &[&str] = &[
+    "meridian-proto",
+    "meridian-event",
+    "meridian-runtime",
+    "meridian-fault-proxy",
+];
 const BELOW_GATEWAY: &[&str] = &[
     "meridian-proto",
     "meridian-event",
@@ -43,6 +51,19 @@ const EVERYTHING: &[&str] = &[
     "meridian-replicator",
     "meridian-worker-sdk",
     "meridian-cli",
+    "meridian-fault-proxy",
+];
+/// The chaos program stands on the harness of the tests.
+const EVERYTHING_AND_HARNESS: &[&str] = &[
+    "meridian-proto",
+    "meridian-event",
+    "meridian-runtime",
+    "meridian-broker",
+    "meridian-gateway",
+    "meridian-replicator",
+    "meridian-worker-sdk",
+    "meridian-cli",
+    "meridian-tests",
 ];
 
 pub(crate) fn edges(path: &str, text: &str) -> Findings {

@@ -76,6 +76,23 @@ fn retry_delay(attempt: u32) -> Duration {
 pub trait Handler: Send + Sync + 'static {
     /// Handles one delivery.
     fn handle(&self, delivery: Delivery) -> impl Future<Output = Settlement> + Send;
+
+    /// Told what the gateway made of a settlement, in the session's loop: it must return at once. Nothing is told
+    /// when the stream is lost first: the event may come again, as after `applied: false`.
+    fn answered(&self, _answer: &SettlementAnswer) {}
+}
+
+/// What the gateway made of the settlement of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettlementAnswer {
+    /// The topic that the record was read from.
+    pub topic: String,
+    /// The partition of the topic.
+    pub partition: u32,
+    /// The position in the partition.
+    pub position: u64,
+    /// False: it came too late, and the event is or will be delivered again.
+    pub applied: bool,
 }
 
 impl<F, R, O> Handler for F

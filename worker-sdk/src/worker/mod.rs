@@ -18,5 +18,5 @@ mod session;
 
 pub use delivery::Delivery;
 pub use fleet::{Worker, WorkerReport};
-pub use handler::{Handler, IntoSettlement, Settlement};
+pub use handler::{Handler, IntoSettlement, Settlement, SettlementAnswer};
 pub use options::WorkerBuilder;

@@ -5,7 +5,7 @@
 //! next session opens: so no more run than the concurrency. Their settlements
 //! go nowhere, for the gateway has released their deliveries already.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use crate::endpoint::Gateway;
 use crate::worker::fleet::Tally;
 use crate::worker::options::Options;
-use crate::worker::{Delivery, Handler, Settlement};
+use crate::worker::{Delivery, Handler, Settlement, SettlementAnswer};
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(crate) async fn run<H: Handler>(
                 at_work: JoinSet::new(),
                 deliveries: HashMap::new(),
                 settlements: Vec::new(),
-                unconfirmed: HashSet::new(),
+                unconfirmed: HashMap::new(),
                 leaving: None,
             }
             .run()
@@ -122,6 +122,13 @@ fn lost(was_open: bool, reason: &str) -> SessionEnd {
     }
 }
 
+/// Where a delivery was read, to tell its handler of the answer.
+struct Place {
+    topic: String,
+    partition: u32,
+    position: u64,
+}
+
 /// Why and until when a session leaves.
 struct Leaving {
     asked_to_move: bool,
@@ -139,11 +146,11 @@ struct Session<'a, H> {
     heartbeat: Duration,
     drain_deadline: Duration,
     at_work: JoinSet<Settlement>,
-    deliveries: HashMap<Id, u64>,
+    deliveries: HashMap<Id, (u64, Place)>,
     settlements: Vec<wire::Settlement>,
     /// Settled and not confirmed yet; bounded by the credit, which the gateway
     /// gives back with the confirmation.
-    unconfirmed: HashSet<u64>,
+    unconfirmed: HashMap<u64, Place>,
     leaving: Option<Leaving>,
 }
 
@@ -251,9 +258,14 @@ impl<H: Handler> Session<'_, H> {
                 return;
             }
         };
+        let place = Place {
+            topic: delivery.topic().to_owned(),
+            partition: delivery.partition(),
+            position: delivery.position(),
+        };
         let handler = self.handler.clone();
         let task = self.at_work.spawn(async move { handler.handle(delivery).await });
-        self.deliveries.insert(task.id(), id);
+        self.deliveries.insert(task.id(), (id, place));
     }
 
     fn on_done(&mut self, done: Result<(Id, Settlement), JoinError>) {
@@ -261,8 +273,8 @@ impl<H: Handler> Session<'_, H> {
             Ok((task, outcome)) => (task, outcome),
             Err(error) => (error.id(), panicked(&error)),
         };
-        if let Some(delivery_id) = self.deliveries.remove(&task) {
-            self.unconfirmed.insert(delivery_id);
+        if let Some((delivery_id, place)) = self.deliveries.remove(&task) {
+            self.unconfirmed.insert(delivery_id, place);
             self.settlements.push(settlement(delivery_id, outcome));
         }
     }
@@ -270,11 +282,18 @@ impl<H: Handler> Session<'_, H> {
     fn on_settled(&mut self, results: &wire::SettlementResults) {
         for result in &results.results {
             // Renewals are answered too, and are no settlements.
-            let confirmed = self.unconfirmed.remove(&result.delivery_id);
+            let settled = self.unconfirmed.remove(&result.delivery_id);
+            let applied = result.outcome() == SettlementOutcome::Applied;
+            if let Some(place) = settled {
+                self.tally.settled.fetch_add(u64::from(applied), Ordering::Relaxed);
+                self.handler.answered(&SettlementAnswer {
+                    topic: place.topic,
+                    partition: place.partition,
+                    position: place.position,
+                    applied,
+                });
+            }
             match result.outcome() {
-                SettlementOutcome::Applied if confirmed => {
-                    self.tally.settled.fetch_add(1, Ordering::Relaxed);
-                }
                 SettlementOutcome::Applied => {}
                 outcome => {
                     self.tally.stale.fetch_add(1, Ordering::Relaxed);
@@ -286,7 +305,7 @@ impl<H: Handler> Session<'_, H> {
 
     /// Extends the leases of what is at work.
     fn renew(&mut self) {
-        let renewals = self.deliveries.values().map(|delivery_id| wire::Settlement {
+        let renewals = self.deliveries.values().map(|(delivery_id, _)| wire::Settlement {
             delivery_id: *delivery_id,
             action: SettlementAction::Renew.into(),
             ..wire::Settlement::default()
