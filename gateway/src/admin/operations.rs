@@ -1,4 +1,4 @@
-//! OperationsService: topics, sessions and draining here; groups in [`groups`](super::groups).
+//! OperationsService: topics, sessions and draining here; groups in `groups`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -227,6 +227,61 @@ async fn move_around_workers(names: &Names, gateway: &Gateway) {
     assert!(missing.err.contains("not there"), "{missing:?}");
 }
 
+/// Two gateways read for the group, and only one of them knows of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_reset_needs_every_member_to_leave_kafka() {
+    let names = Names::new();
+    let scratch = Scratch::new("reset-fleet");
+    let one = GatewayPlan::new(US, Brokers::Kafka(shared_kafka('A')), rules(&names));
+    let two = one.another("us-east-2");
+    let one = one.more(&format!("admin_siblings: ['{}']\n", two.admin()));
+    let (one, two) = (one.start(&scratch).await, two.start(&scratch).await);
+    one.ready().await;
+    two.ready().await;
+    let record = Record::new();
+    let load = Load::start(vec![LoadPlan::new(&[one.data()], "orders", ORDER, 100)], &record);
+    let fleets = [&one, &two].map(|gateway| fleet(&names, &[gateway.data()]));
+    let workers = Fleet::start(fleets.to_vec(), &record);
+    eventually(SOON * 2, "deliveries", || async { record.delivered_count() > 100 }).await;
+    for gateway in [&one, &two] {
+        eventually(SOON, "both gateways to have partitions", || async {
+            gateway.metric("meridian_group_lag_messages").await.is_some()
+        })
+        .await;
+    }
+    load.stop().await;
+    record.must_hold(&orders(&names), SOON, 100).await;
+    let group = names.billing.as_str();
+    eventually(SOON, "all to be settled", || async {
+        describe(&one, group).await["lag_messages"] == 0
+    })
+    .await;
+
+    let reset = ["groups", "reset", group, "--to", "earliest", "--yes", "--force"];
+    let refused = meridian(&[&reset[..], &["--admin", &two.admin()]].concat()).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("admin_siblings"), "says who stays: {refused:?}");
+    let seen = describe(&two, group).await;
+    assert_eq!(
+        (&seen["lag_messages"], &seen["paused"]),
+        (&Value::from(0), &Value::from(false)),
+        "{seen}"
+    );
+
+    let (before, stored) = (record.delivered_count(), record.stored_count());
+    let forced = ask(&one, &reset).await;
+    assert_eq!(forced["gateways"][0]["error"], Value::Null, "{forced}");
+    eventually(SOON * 2, "everything again", || async {
+        record.delivered_count() >= before + stored
+    })
+    .await;
+    assert_eq!(record.highest_attempt(), 1, "nothing of this counts");
+    for gateway in [&one, &two] {
+        assert_eq!(describe(gateway, group).await["paused"], false);
+    }
+    workers.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_grow_and_slips_are_caught() {
     let names = Names::new();
