@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod dlq;
 mod value;
 
+use dlq::DlqCommand;
 use value::{parse_attribute, parse_duration};
 
 /// Routes CloudEvents by region and type onto region-local brokers, mirrors
@@ -85,6 +87,9 @@ pub enum Command {
     /// The groups that read a region's topics.
     #[command(subcommand)]
     Groups(GroupsCommand),
+    /// The dead letters of a topic: events that were given up.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// The links of a replicator.
     #[command(subcommand)]
     Links(LinksCommand),

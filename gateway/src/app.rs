@@ -24,6 +24,7 @@ use crate::admin::health;
 use crate::assembly::{Assembly, assemble};
 use crate::brokers::{Brokers, UnknownDefaultBroker};
 use crate::config::GatewayConfig;
+use crate::delay::DelayDesk;
 use crate::server::{Port, Server};
 use crate::subscription::Subscriptions;
 
@@ -99,6 +100,7 @@ pub struct RunningGateway {
     health: Health,
     draining: CancellationToken,
     subscriptions: Arc<Subscriptions>,
+    delays: Arc<DelayDesk>,
     brokers: Brokers,
     owns_brokers: bool,
     clock: SharedClock,
@@ -197,6 +199,7 @@ fn run(
         health: assembly.health,
         draining: assembly.draining,
         subscriptions: assembly.subscriptions,
+        delays: assembly.delays,
         brokers,
         owns_brokers,
         clock,
@@ -272,6 +275,7 @@ impl RunningGateway {
             health,
             draining,
             subscriptions,
+            delays,
             brokers,
             owns_brokers,
             clock,
@@ -296,7 +300,8 @@ impl RunningGateway {
                 draining_sessions.drain("the gateway stops", sessions_end).await;
             })
             .phase("settle and leave groups", async move {
-                closing_groups.close(groups_end).await;
+                // Side by side: neither waits for the other.
+                let (_, ()) = tokio::join!(closing_groups.close(groups_end), delays.close(groups_end));
             })
             .phase("finish publishes", data.end(publishes_end))
             .phase("flush brokers", async move {

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 
-use crate::admin::{Operations, Routing, health, reflection};
+use crate::admin::{DeadLetters, Operations, Routing, health, reflection};
 use crate::app::StartError;
 use crate::brokers::Brokers;
 use crate::config::{GatewayConfig, RulesSource};
+use crate::delay::DelayDesk;
 use crate::ingress::{Gate, PublisherService};
 use crate::metrics::GatewayMetrics;
 use crate::publishing::{Peers, Publishing, PublishingParts};
@@ -39,6 +40,7 @@ pub(crate) struct Assembly {
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) delays: Arc<DelayDesk>,
     pub(crate) data_routes: Router,
     pub(crate) admin_routes: Router,
     /// One for each port, with the services that it reports.
@@ -69,12 +71,15 @@ pub(crate) fn assemble(
         &health,
     ));
     let draining = CancellationToken::new();
+    let delays = DelayDesk::new(brokers, config.topics.partitions, clock.clone(), registry)?;
     let publishing = Arc::new(Publishing::new(PublishingParts {
         book: Arc::clone(&book),
         keeper: Arc::clone(&keeper),
         peers: Arc::new(Peers::new(&config.peers, &config.limits)),
         brokers: brokers.clone(),
         limits: config.limits.event.clone(),
+        max_wait: config.limits.max_deliver_at,
+        delays: Arc::clone(&delays),
         clock: clock.clone(),
         metrics: metrics.clone(),
     }));
@@ -86,8 +91,10 @@ pub(crate) fn assemble(
             metrics: registry.clone(),
             health: health.clone(),
             region: config.region.clone(),
+            delays: Arc::clone(&delays),
         },
     )?;
+    delays.start();
     tokio::spawn(rule_watch::follow(Arc::clone(&book), background.clone()));
     tokio::spawn(keeper.run(rand::random(), background.clone()));
     tokio::spawn(watch_brokers(brokers.clone(), health.clone(), background.clone()));
@@ -106,6 +113,7 @@ pub(crate) fn assemble(
         health: health.clone(),
         draining: draining.clone(),
         clock: clock.clone(),
+        dead_letters: DeadLetters::new(config.subscriptions.dead_letter_topic.clone(), clock.clone()),
     };
     let routing = Routing::new(book, config.limits.event.clone());
     let mut admin = RoutesBuilder::default();
@@ -127,6 +135,7 @@ pub(crate) fn assemble(
         draining,
         metrics,
         subscriptions,
+        delays,
         health_reporters: vec![(data_reporter, data_services), (admin_reporter, admin_services)],
     })
 }

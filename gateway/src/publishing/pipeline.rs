@@ -7,12 +7,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meridian_broker::{AppendErrorKind, AppendOutcome, AppendRecord, Appender, Commit, RefusedRecord, Stored};
 use meridian_event::{Binding, EventLimits};
 use meridian_runtime::SharedClock;
+use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
 use super::forward::{Lane, Share, forward};
@@ -23,6 +24,7 @@ use super::plan::{Plan, Plans};
 use super::prepare::{Preparation, Prepared};
 use super::source::Source;
 use crate::brokers::Brokers;
+use crate::delay::{BrokerDelays, Bucket, DelayDesk};
 use crate::fault::{FaultCode, Refusal};
 use crate::metrics::GatewayMetrics;
 use crate::routing::{RuleBook, TopicKeeper};
@@ -39,6 +41,8 @@ pub struct Publishing {
     brokers: Vec<BrokerEnd>,
     bindings: Vec<Binding>,
     limits: EventLimits,
+    max_wait_ms: i64,
+    delays: Vec<Arc<BrokerDelays>>,
     clock: SharedClock,
     metrics: GatewayMetrics,
 }
@@ -61,6 +65,10 @@ pub struct PublishingParts {
     pub brokers: Brokers,
     /// What one event may be.
     pub limits: EventLimits,
+    /// The furthest `deliverat`.
+    pub max_wait: Duration,
+    /// Where events for later wait.
+    pub delays: Arc<DelayDesk>,
     /// Time.
     pub clock: SharedClock,
     /// Counts.
@@ -70,9 +78,21 @@ pub struct PublishingParts {
 /// The share of one broker, before it is appended.
 #[derive(Default)]
 struct LocalShare {
-    /// Index of each event and its receipt's template.
-    events: Vec<(u32, u32)>,
+    events: Vec<Appended>,
     records: Vec<AppendRecord>,
+    /// Buckets that some of them wait in.
+    buckets: SmallVec<[Bucket; 1]>,
+}
+
+/// An event on its way to a broker.
+#[derive(Clone, Copy)]
+struct Appended {
+    /// Its place in the batch.
+    index: u32,
+    /// Its receipt's.
+    template: u32,
+    /// The wait that it begins with.
+    wait: Option<(Bucket, i64)>,
 }
 
 impl Publishing {
@@ -93,6 +113,8 @@ impl Publishing {
             keeper: parts.keeper,
             peers: parts.peers,
             limits: parts.limits,
+            max_wait_ms: i64::try_from(parts.max_wait.as_millis()).unwrap_or(i64::MAX),
+            delays: parts.delays.all().map(Arc::clone).collect(),
             clock: parts.clock,
             metrics: parts.metrics,
         }
@@ -112,7 +134,8 @@ impl Publishing {
         let mut local: Vec<LocalShare> = self.brokers.iter().map(|_| LocalShare::default()).collect();
         let mut remote: Vec<Share> = Vec::new();
         let (now_ms, count) = (self.clock.wall_millis(), events.len());
-        let mut preparation = Preparation::new(&plan, &self.bindings, source, &self.limits, now_ms, count);
+        let limits = (&self.limits, self.max_wait_ms);
+        let mut preparation = Preparation::new(&plan, &self.bindings, source, limits, now_ms, count);
         let (mut received_bytes, mut refused_bytes) = (0, 0);
         for (index, event) in (0u32..).zip(events) {
             received_bytes += event.len() as u64;
@@ -121,13 +144,19 @@ impl Publishing {
                     broker_index,
                     template,
                     record,
+                    wait,
                 }) => {
                     let share = &mut local[broker_index];
                     if share.records.is_empty() {
                         share.records.reserve(count - index as usize);
                         share.events.reserve(count - index as usize);
                     }
-                    share.events.push((index, template));
+                    if let Some((bucket, _)) = wait
+                        && !share.buckets.contains(&bucket)
+                    {
+                        share.buckets.push(bucket);
+                    }
+                    share.events.push(Appended { index, template, wait });
                     share.records.push(record);
                 }
                 Ok(Prepared::Peer { region, event }) => {
@@ -186,29 +215,45 @@ impl Publishing {
         began: Instant,
         deadline: Instant,
     ) -> Option<Part> {
-        let LocalShare { mut events, records } = share;
-        let end = &self.brokers[broker_index];
+        let LocalShare {
+            mut events,
+            records,
+            buckets,
+        } = share;
+        let (end, delays) = (&self.brokers[broker_index], &self.delays[broker_index]);
+        for bucket in buckets {
+            // Waits only for the first event of each bucket; what fails shows in the append.
+            if let Ok(Err(error)) = timeout_at(deadline.into(), delays.ensure(bucket)).await {
+                tracing::warn!(broker = %delays.name(), bucket = bucket.label(), %error, "a bucket cannot be made");
+            }
+        }
         let admission = end.appender.admit(records, deadline).await;
         if !admission.refused.is_empty() {
-            self.refuse(end, &admission.refused, &mut events, known);
+            self.refuse((end, delays), &admission.refused, &mut events, known);
         }
         if events.is_empty() {
             return None;
         }
-        let results = commit_results(admission.commit, events, Arc::clone(&self.keeper), deadline);
+        let results = commit_results(
+            admission.commit,
+            events,
+            (Arc::clone(&self.keeper), Arc::clone(delays)),
+            deadline,
+        );
         Some(self.counted(results, began))
     }
 
     fn refuse(
         &self,
-        end: &BrokerEnd,
+        (end, delays): (&BrokerEnd, &BrokerDelays),
         refused: &[RefusedRecord],
-        events: &mut Vec<(u32, u32)>,
+        events: &mut Vec<Appended>,
         known: &mut Vec<EventResult>,
     ) {
         for refused in refused {
-            let (index, _) = events[refused.index];
-            let outcome = match failed(&refused.error, index, &self.keeper) {
+            let event = events[refused.index];
+            let index = event.index;
+            let outcome = match failed(&refused.error, event, &self.keeper, delays) {
                 Outcome::Refused(refusal) if refused.error.kind == AppendErrorKind::RecordTooLarge => {
                     Outcome::Refused(refusal.with_metadata("maxRecordBytes", end.max_record_bytes.to_string()))
                 }
@@ -263,8 +308,8 @@ impl Publishing {
 /// The results of a commit, or unknown for all of it once the deadline is over.
 async fn commit_results(
     commit: Commit,
-    events: Vec<(u32, u32)>,
-    keeper: Arc<TopicKeeper>,
+    events: Vec<Appended>,
+    (keeper, delays): (Arc<TopicKeeper>, Arc<BrokerDelays>),
     deadline: Instant,
 ) -> Vec<EventResult> {
     let outcomes: Vec<AppendOutcome> = match timeout_at(deadline.into(), commit).await {
@@ -272,18 +317,22 @@ async fn commit_results(
         Err(_) => {
             return events
                 .iter()
-                .map(|(index, _)| EventResult {
-                    index: *index,
-                    outcome: unconfirmed(*index),
+                .map(|event| EventResult {
+                    index: event.index,
+                    outcome: unconfirmed(event.index),
                 })
                 .collect();
         }
     };
-    let result = |((index, template), outcome): ((u32, u32), AppendOutcome)| EventResult {
-        index,
+    let result = |(event, outcome): (Appended, AppendOutcome)| EventResult {
+        index: event.index,
         outcome: match outcome {
-            Ok(position) => Outcome::Stored { template, position },
-            Err(error) => failed(&error, index, &keeper),
+            Ok(position) => Outcome::Stored {
+                template: event.template,
+                position,
+                due_ms: event.wait.map(|(_, due_ms)| due_ms),
+            },
+            Err(error) => failed(&error, event, &keeper, &delays),
         },
     };
     events.into_iter().zip(outcomes).map(result).collect()
@@ -297,7 +346,19 @@ fn unconfirmed(index: u32) -> Outcome {
 
 /// The outcome of a failed append. A topic of the rules that is not there yet is
 /// on its way, where the gateway makes topics.
-fn failed(error: &meridian_broker::AppendError, index: u32, keeper: &TopicKeeper) -> Outcome {
+fn failed(
+    error: &meridian_broker::AppendError,
+    event: Appended,
+    keeper: &TopicKeeper,
+    delays: &BrokerDelays,
+) -> Outcome {
+    let index = event.index;
+    if let Some((bucket, _)) = event.wait.filter(|_| error.kind == AppendErrorKind::TopicNotFound) {
+        delays.missed(bucket);
+        let message = format!("{}; it is made with the next event that waits there", error.message);
+        let refusal = Refusal::new(FaultCode::TopicNotReady, message);
+        return Outcome::Refused(refusal.at_event(index as usize));
+    }
     if error.kind == AppendErrorKind::TopicNotFound && error.stored == Stored::No {
         keeper.missed();
         if keeper.creates() {

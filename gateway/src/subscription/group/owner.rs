@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meridian_broker::{Broker, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
-use meridian_event::Binding;
+use meridian_broker::{Broker, MissingPositionPolicy, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
+use meridian_event::{Binding, Event};
 use meridian_runtime::SharedClock;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -17,10 +17,11 @@ use super::members::{Member, Members};
 use super::reading::Reading;
 use super::view::SharedView;
 use crate::dispatch::{
-    AttemptMemory, DeadLetterOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
+    AttemptMemory, AwayOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
 };
 use crate::fault::{FaultCode, Refusal};
-use crate::settlement::{DeadLetterDone, DeadLetterWriterState};
+use crate::settlement::retry::{read_retry, retry_group, retry_topic};
+use crate::settlement::{AwayDone, DeadLetterWriterState};
 use crate::subscription::board::HealthBoard;
 use crate::subscription::metrics::GroupMetrics;
 use crate::subscription::options::SubscriptionOptions;
@@ -49,8 +50,8 @@ pub(in crate::subscription) struct OwnerParts {
     pub(in crate::subscription) seed: u64,
     pub(in crate::subscription) view: SharedView,
     pub(in crate::subscription) commands: mpsc::Receiver<Command>,
-    pub(in crate::subscription) dead_letters: mpsc::Sender<DeadLetterOrder>,
-    pub(in crate::subscription) dead_letters_done: mpsc::Receiver<DeadLetterDone>,
+    pub(in crate::subscription) away: mpsc::Sender<AwayOrder>,
+    pub(in crate::subscription) away_done: mpsc::Receiver<AwayDone>,
     pub(in crate::subscription) dead_letter_state: watch::Receiver<DeadLetterWriterState>,
 }
 
@@ -60,6 +61,8 @@ pub(in crate::subscription) struct Owner {
     pub(super) dispatcher: Dispatcher,
     pub(super) members: Members,
     pub(super) reading: Reading,
+    /// Reads what waited in the due-time topics for this group; `None` where the group's name is too long for a topic.
+    pub(super) retries: Option<Reading>,
     pub(super) room: Arc<Notify>,
     pub(super) settle_refusals: SettleRefusals,
     next_session: u64,
@@ -72,11 +75,21 @@ pub(in crate::subscription) struct Owner {
     outputs: Vec<Output>,
 }
 
+/// Which of the group's topics are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Topics {
+    /// Those that its sessions name.
+    Own,
+    /// Its retry topic.
+    Retry,
+}
+
 /// What a turn begins with.
 enum Turn {
     Commands,
     Read(Result<ReadEvent, ReadError>),
-    DeadLettered,
+    ReadRetry(Result<ReadEvent, ReadError>),
+    Away,
     Room,
     Timer,
 }
@@ -90,7 +103,8 @@ impl Owner {
             max_delivery_bytes: options.max_delivery_bytes,
             max_credit_messages: options.max_credit_messages,
             max_credit_bytes: options.max_credit_bytes,
-            release_backoff: options.release_backoff(),
+            park_after: retry_topic(&parts.key.group).is_ok().then_some(options.park_after),
+            drop_expired: options.drop_expired,
             too_large_grace: options.too_large_grace,
         };
         let reader = ReaderOptions {
@@ -100,6 +114,8 @@ impl Owner {
             max_unsettled_bytes: options.max_unsettled_bytes,
             ..ReaderOptions::new(parts.key.group.clone(), parts.terms.topics.clone())
         };
+        let retries = retry_options(&parts, &reader)
+            .map(|options| Reading::of_optional_topic(Arc::clone(&parts.broker), options, parts.seed));
         let now = parts.clock.now();
         let heartbeat = options.heartbeat;
         let memory = std::mem::replace(&mut parts.memory, AttemptMemory::new(0));
@@ -107,6 +123,7 @@ impl Owner {
             dispatcher: Dispatcher::new(dispatch, memory, parts.seed),
             members: Members::new(options.max_credit_messages),
             reading: Reading::new(Arc::clone(&parts.broker), reader, parts.seed),
+            retries,
             room: Arc::new(Notify::new()),
             settle_refusals: SettleRefusals::default(),
             next_session: 0,
@@ -135,9 +152,11 @@ impl Owner {
                         self.obey(command);
                     }
                 }
-                Turn::Read(Ok(event)) => self.take_in(event),
+                Turn::Read(Ok(event)) => self.take_in(event, Topics::Own),
+                Turn::ReadRetry(Ok(event)) => self.take_in(event, Topics::Retry),
                 Turn::Read(Err(error)) => self.reader_failed(&error),
-                Turn::DeadLettered => {}
+                Turn::ReadRetry(Err(error)) => self.retry_reader_failed(&error),
+                Turn::Away => {}
                 Turn::Room => {
                     for id in self.members.take_writable() {
                         self.dispatcher.set_writable(id, true);
@@ -145,12 +164,12 @@ impl Owner {
                 }
                 Turn::Timer => {}
             }
-            self.finish_dead_letters();
+            self.finish_away();
             let now = self.parts.clock.now();
             let lapsed = self.dispatcher.expire(now);
             self.parts.metrics.all.expired.inc_by(lapsed as u64);
             self.hand_over(now);
-            self.order_dead_letters();
+            self.order_away();
             if now >= self.next_look {
                 self.look(now);
             }
@@ -169,9 +188,10 @@ impl Owner {
         tokio::select! {
             _ = self.parts.commands.recv_many(commands, MAX_COMMANDS_PER_TURN) => Turn::Commands,
             event = self.reading.next() => Turn::Read(event),
-            Some(done) = self.parts.dead_letters_done.recv() => {
-                self.dead_letter_done(done);
-                Turn::DeadLettered
+            event = next_of(&mut self.retries) => Turn::ReadRetry(event),
+            Some(done) = self.parts.away_done.recv() => {
+                self.away_done(done);
+                Turn::Away
             }
             () = self.room.notified() => Turn::Room,
             () = tokio::time::sleep(wake.saturating_duration_since(now)) => Turn::Timer,
@@ -286,27 +306,44 @@ impl Owner {
 
     // Reading.
 
-    fn take_in(&mut self, event: ReadEvent) {
-        self.reading.works();
+    fn take_in(&mut self, event: ReadEvent, topics: Topics) {
+        let reading = match (&mut self.retries, topics) {
+            (Some(retries), Topics::Retry) => retries,
+            (_, _) => &mut self.reading,
+        };
+        reading.works();
         match event {
             ReadEvent::Records(records) => {
+                let moment = Moment::of(&*self.parts.clock);
                 for ReadRecord { claim, record, .. } in records {
-                    let event = Binding::unbind(&record).map(|event| event.encoded().clone());
-                    let event = event.map_err(|error| error.to_string());
-                    self.dispatcher.take(Work { claim, record, event });
+                    let (record, prior) = match topics {
+                        Topics::Own => (record, None),
+                        Topics::Retry => read_retry(record),
+                    };
+                    let event = Binding::unbind(&record);
+                    let expiry_ms = event.as_ref().ok().and_then(Event::expiry_time_ms);
+                    self.dispatcher.take(Work {
+                        claim,
+                        record,
+                        event: event
+                            .map(|event| event.encoded().clone())
+                            .map_err(|error| error.to_string()),
+                        expires_at: expiry_ms.and_then(|expiry_ms| moment.instant(expiry_ms)),
+                        prior,
+                    });
                 }
             }
             ReadEvent::Assigned(assignments) => {
                 for assignment in assignments {
                     self.dispatcher
                         .revoke(&assignment.partition, Some(assignment.generation));
-                    self.reading.assigned(&assignment.partition);
+                    reading.assigned(&assignment.partition);
                 }
             }
             ReadEvent::Revoked(partitions) => {
                 for partition in partitions {
                     self.dispatcher.revoke(&partition, None);
-                    self.reading.revoked(&partition);
+                    reading.revoked(&partition);
                 }
             }
             ReadEvent::Gap(gap) => {
@@ -342,6 +379,23 @@ impl Owner {
         }
     }
 
+    /// What waits in the retry topic is read later; the group's own topics go on.
+    fn retry_reader_failed(&mut self, error: &ReadError) {
+        let code = error.kind.code();
+        self.parts
+            .metrics
+            .all
+            .reader_faults
+            .get_or_create(&[("code", code)])
+            .inc();
+        tracing::warn!(group = %self.parts.key, code, %error, "the reader of retries failed and is opened again");
+        let now = Moment::of(&*self.parts.clock).wall();
+        let gone = self.retries.as_mut().map(|retries| retries.reopen(error, now));
+        for partition in gone.into_iter().flatten() {
+            self.dispatcher.revoke(&partition, None);
+        }
+    }
+
     // Handing over.
 
     fn hand_over(&mut self, now: Instant) {
@@ -361,6 +415,11 @@ impl Owner {
                         self.observe(handover.attempt, handover.recorded_ms, moment.wall_millis);
                         let session = handover.session;
                         self.members.deliver(session, wire::delivery(handover, &moment));
+                    }
+                    Output::Expired(claim) => {
+                        self.parts.metrics.all.expired_events.inc();
+                        // A stale claim means that the record comes again, and is dropped again.
+                        let _ = self.settle_claim(&claim);
                     }
                     Output::TooLarge {
                         session,
@@ -412,5 +471,24 @@ impl Owner {
             self.close_session(id, SessionEnd::Orderly, "drained");
         }
         self.note_idle();
+    }
+}
+
+/// How the group's retry topic is read: from its beginning, and over gaps, for it is the group's own.
+fn retry_options(parts: &OwnerParts, reader: &ReaderOptions) -> Option<ReaderOptions> {
+    let group = retry_group(&parts.key.group).ok()?;
+    let topic = retry_topic(&parts.key.group).ok()?;
+    Some(ReaderOptions {
+        max_unsettled_records: reader.max_unsettled_records,
+        max_unsettled_bytes: reader.max_unsettled_bytes,
+        missing_position: MissingPositionPolicy::Earliest,
+        ..ReaderOptions::new(group, vec![topic])
+    })
+}
+
+async fn next_of(reading: &mut Option<Reading>) -> Result<ReadEvent, ReadError> {
+    match reading {
+        Some(reading) => reading.next().await,
+        None => std::future::pending().await,
     }
 }

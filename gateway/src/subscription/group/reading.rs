@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use meridian_broker::{
-    Broker, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler, TopicPartition,
+    Broker, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler, TopicName,
+    TopicPartition,
 };
 use meridian_runtime::{Backoff, BackoffPolicy};
 
@@ -17,6 +18,8 @@ use crate::subscription::info::GroupState;
 
 /// How long a reader that failed may take to leave before the next one is opened.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How often a topic is looked for that is not there yet.
+const LOOK_FOR_TOPIC: Duration = Duration::from_secs(5);
 
 enum Source {
     Opening(BoxFuture<'static, Result<Box<dyn Reader>, ReadError>>),
@@ -47,6 +50,34 @@ impl Reading {
             backoff: Backoff::new(BackoffPolicy::default(), seed),
             fault: None,
         }
+    }
+
+    /// The same of a topic that may never come to be: it is looked for, and read once it is there.
+    pub(super) fn of_optional_topic(broker: Arc<dyn Broker>, options: ReaderOptions, seed: u64) -> Self {
+        let mut reading = Self {
+            broker,
+            options,
+            source: Source::Ended,
+            settler: None,
+            assigned: BTreeSet::new(),
+            backoff: Backoff::new(BackoffPolicy::default(), seed),
+            fault: None,
+        };
+        let (broker, options) = (Arc::clone(&reading.broker), reading.options.clone());
+        reading.source = Source::Opening(Box::pin(async move {
+            for topic in &options.topics {
+                while broker.admin().describe_topic(topic).await.is_err() {
+                    tokio::time::sleep(LOOK_FOR_TOPIC).await;
+                }
+            }
+            broker.open_reader(options).await
+        }));
+        reading
+    }
+
+    /// Whether a topic is among those that it reads.
+    pub(super) fn reads(&self, topic: &TopicName) -> bool {
+        self.options.topics.contains(topic)
     }
 
     /// What happens next. Cancel safe.
