@@ -10,6 +10,8 @@ mod bad_input;
 mod chaos_embedded;
 mod chaos_kafka;
 mod cli;
+mod dead_letters;
+mod delayed;
 mod dev_demo;
 mod foreign_clients;
 mod kafka_absent;
