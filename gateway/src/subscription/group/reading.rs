@@ -32,6 +32,8 @@ pub(super) struct Reading {
     broker: Arc<dyn Broker>,
     options: ReaderOptions,
     source: Source,
+    /// The topic may never come to be, so nobody waits for the opening.
+    is_optional: bool,
     settler: Option<Arc<dyn Settler>>,
     assigned: BTreeSet<TopicPartition>,
     backoff: Backoff,
@@ -45,6 +47,7 @@ impl Reading {
             broker,
             options,
             source,
+            is_optional: false,
             settler: None,
             assigned: BTreeSet::new(),
             backoff: Backoff::new(BackoffPolicy::default(), seed),
@@ -58,6 +61,7 @@ impl Reading {
             broker,
             options,
             source: Source::Ended,
+            is_optional: true,
             settler: None,
             assigned: BTreeSet::new(),
             backoff: Backoff::new(BackoffPolicy::default(), seed),
@@ -152,6 +156,7 @@ impl Reading {
     pub(super) async fn close(self, limit: Duration) -> Result<(), ReadError> {
         match self.source {
             Source::Open(reader) => reader.close(limit).await,
+            Source::Opening(_) if self.is_optional => Ok(()),
             Source::Opening(opening) => match tokio::time::timeout(limit, opening).await {
                 Ok(Ok(reader)) => reader.close(limit).await,
                 Ok(Err(_)) | Err(_) => Ok(()),
