@@ -79,6 +79,7 @@ fn receipt() -> Receipt {
         durability: Durability::Memory.into(),
         rule: "orders".to_owned(),
         rules_revision: 1,
+        due_at: None,
     }
 }
 

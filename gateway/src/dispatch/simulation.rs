@@ -41,7 +41,7 @@ impl World {
             max_credit_messages: 8,
             max_credit_bytes: 400,
             park_after: Some(PARK_AFTER),
-            drop_expired: seed % 2 == 0,
+            drop_expired: seed.is_multiple_of(2),
             too_large_grace: Duration::from_secs(5),
         };
         Self {
