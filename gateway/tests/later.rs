@@ -323,3 +323,31 @@ async fn an_event_whose_time_is_over_is_not_delivered() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_does_not_grow_with_what_waits() {
+    const EVENTS: i64 = 3_000;
+    const MAX_HELD: i64 = 1_024;
+    let here = TestGateway::start("us-east", RULES, "").await;
+    let publish = async |ahead_ms: i64| {
+        let events = (0..EVENTS).map(|number| order(&number.to_string(), &[("deliverat", ahead_ms)]));
+        for result in here.publish(events.collect()).await {
+            receipt(&result);
+        }
+    };
+    publish(2 * 3_600_000).await;
+    until("nobody reads what is due in two hours", async || {
+        here.metric("meridian_delay_naps_total") > 0 && here.metric("meridian_delay_held_events") == 0
+    })
+    .await;
+    assert_eq!(here.metric("meridian_delay_arrived_events_total"), 0);
+    publish(8_000).await;
+    let mut most = 0;
+    until("what is due soon arrives", async || {
+        most = most.max(here.metric("meridian_delay_held_events"));
+        here.metric("meridian_delay_arrived_events_total") == EVENTS
+    })
+    .await;
+    // One more read may come on top of a window that has a little room left.
+    assert!((1..=2 * MAX_HELD).contains(&most), "{most} were held");
+}

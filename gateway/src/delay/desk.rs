@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use meridian_broker::{AdminError, AdminErrorKind, Broker, BrokerName, TopicSpec};
 use meridian_runtime::{Metrics, RegisterError, SharedClock, latency_histogram};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long records of a bucket are kept beside their wait, for a region whose gateways are all away.
 const KEPT_BEYOND: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// Of which there are as many as brokers and buckets.
+pub(super) type BucketLabels = [(&'static str, String); 2];
+
 /// What the lines count.
 #[derive(Clone, Debug)]
 pub struct DelayMetrics {
@@ -36,6 +41,10 @@ pub struct DelayMetrics {
     pub(super) moved: Counter,
     /// Appends that failed and are tried again.
     pub(super) failed: Counter,
+    /// Times that a bucket was left alone because its next event was far.
+    pub(super) naps: Counter,
+    /// Events that are held in memory, by broker and bucket.
+    pub(super) held: Family<BucketLabels, Gauge>,
     /// From the due time to the arrival.
     pub(super) late_seconds: Histogram,
 }
@@ -57,6 +66,12 @@ impl DelayMetrics {
                 "failed_appends",
                 "Appends of waiting events that failed and are tried again",
             )?,
+            naps: take(
+                &registry,
+                "naps",
+                "Times that a bucket was left alone because its next event was far",
+            )?,
+            held: take(&registry, "held_events", "Waiting events that are held in memory")?,
             late_seconds,
         })
     }

@@ -105,6 +105,11 @@ impl Line {
     async fn follow(&self, mut reader: Box<dyn Reader>, backoff: &mut Backoff) -> Ended {
         let settler = reader.settler();
         let mut waiting = Waiting::new(self.bucket);
+        let labels = [
+            ("broker", self.delays.name().to_string()),
+            ("bucket", self.bucket.label().to_owned()),
+        ];
+        let held = self.metrics.held.get_or_create_owned(&labels);
         let ended = loop {
             let now_ms = self.clock.wall_millis();
             let due = waiting.take_due(now_ms, MAX_BATCH);
@@ -117,6 +122,7 @@ impl Line {
                     waiting.put_back(failed, self.clock.wall_millis().saturating_add(pause));
                 }
             }
+            held.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
             let wait_ms = waiting.next_in_ms(self.clock.wall_millis());
             if let Some(wait_ms) = wait_ms.filter(|wait_ms| *wait_ms > NAP_OVER_MS) {
                 break Ended::Nap(millis((wait_ms - NAP_ENDS_BEFORE_MS).min(MAX_NAP_MS)));
@@ -131,6 +137,10 @@ impl Line {
                 () = tokio::time::sleep(sleep) => {}
             }
         };
+        held.set(0);
+        if matches!(ended, Ended::Nap(_)) {
+            self.metrics.naps.inc();
+        }
         if let Err(error) = reader.close(CLOSE_LIMIT).await {
             let broker = self.delays.name();
             tracing::debug!(%broker, %error, "the last steps of delayed events were not committed; they are repeated");

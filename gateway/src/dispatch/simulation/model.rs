@@ -14,6 +14,8 @@ use rand::seq::IteratorRandom;
 use crate::dispatch::*;
 use crate::settlement::Word;
 
+mod endings;
+
 /// How a record ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -431,49 +433,6 @@ impl Model {
         }
     }
 
-    pub(super) fn away_ordered(&mut self, order: &AwayOrder, now: Instant) {
-        let (number, position) = self.locate(&order.claim);
-        let logged = &mut self.logs[number][position as usize];
-        assert_eq!(order.attempts, logged.failures);
-        let told = match order.destination {
-            Destination::DeadLetters(reason) => reason,
-            Destination::Park { until } => {
-                assert!(matches!(logged.place, Place::Parking { until: asked } if asked == until));
-                return;
-            }
-        };
-        match (&logged.place, told) {
-            (Place::Held { .. }, DeadLetterReason::Expired) => {
-                assert!(logged.expires_at.is_some_and(|at| at <= now));
-            }
-            (Place::DeadLettering { reason }, told) => assert_eq!(*reason, told),
-            (Place::Held { .. }, DeadLetterReason::NotACloudEvent) => assert!(!logged.is_event),
-            (Place::Held { .. }, DeadLetterReason::TooLarge) => assert!(logged.size > 0),
-            (place, reason) => panic!("dead letter for {reason:?} while {place:?}"),
-        }
-        logged.place = Place::DeadLettering { reason: told };
-    }
-
-    pub(super) fn end(&mut self, claim: &Claim, ended: Ended) {
-        let (number, position) = self.locate(claim);
-        let logged = &mut self.logs[number][position as usize];
-        assert!(!matches!(logged.place, Place::Ended), "settled twice: {logged:?}");
-        if ended == Ended::Away {
-            let is_away = matches!(logged.place, Place::DeadLettering { .. } | Place::Parking { .. });
-            assert!(is_away, "{logged:?}");
-        }
-        logged.place = Place::Ended;
-    }
-
-    /// The event was dropped because its time is over.
-    pub(super) fn expired(&mut self, claim: &Claim, now: Instant) {
-        let (number, position) = self.locate(claim);
-        let logged = &mut self.logs[number][position as usize];
-        assert!(logged.expires_at.is_some_and(|at| at <= now), "too early: {logged:?}");
-        assert!(matches!(logged.place, Place::Held { .. }), "{logged:?}");
-        logged.place = Place::Ended;
-    }
-
     fn locate(&self, claim: &Claim) -> (usize, u64) {
         let number = claim.partition.partition as usize;
         assert_eq!(claim.generation, self.generations[number], "a claim that is over");
@@ -498,27 +457,5 @@ impl Model {
             .filter(|logged| !matches!(logged.place, Place::Ended))
             .count();
         assert_eq!(held.records, records, "nothing is lost and nothing comes from nowhere");
-    }
-
-    pub(super) fn all_ended(&self) -> bool {
-        self.logs
-            .iter()
-            .flatten()
-            .all(|logged| matches!(logged.place, Place::Ended))
-    }
-
-    pub(super) fn assert_all_ended(&self) {
-        let left: Vec<_> = self
-            .logs
-            .iter()
-            .flatten()
-            .filter(|logged| !matches!(logged.place, Place::Ended))
-            .collect();
-        assert!(
-            left.is_empty(),
-            "{} records never ended, such as {:?}",
-            left.len(),
-            left[0]
-        );
     }
 }

@@ -6,6 +6,7 @@
 //! - `lifetime`: draining, being idle, the end.
 //! - `settling`: settlements of workers, and dead letters that are done.
 //! - `reading`: the reader: opened, followed, opened again after a fault.
+//! - `retries`: the reader of the group's own retry topic.
 //! - `looking`: views, gauges, health and heartbeats.
 //! - `members`: the sessions' streams: what waits for them, and who is stalled.
 //! - `view`: what the gateway sees of the group, refreshed a few times a second.
@@ -16,6 +17,7 @@ mod looking;
 mod members;
 mod owner;
 mod reading;
+mod retries;
 mod settling;
 mod view;
 

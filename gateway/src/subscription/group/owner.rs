@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meridian_broker::{Broker, MissingPositionPolicy, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
+use meridian_broker::{Broker, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
 use meridian_event::{Binding, Event};
 use meridian_runtime::SharedClock;
 use tokio::sync::{Notify, mpsc, watch};
@@ -15,12 +15,13 @@ use super::command::{Command, Join};
 use super::lifetime::{End, Leaving};
 use super::members::{Member, Members};
 use super::reading::Reading;
+use super::retries::{next_of, retry_options};
 use super::view::SharedView;
 use crate::dispatch::{
     AttemptMemory, AwayOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
 };
 use crate::fault::{FaultCode, Refusal};
-use crate::settlement::retry::{read_retry, retry_group, retry_topic};
+use crate::settlement::retry::{read_retry, retry_topic};
 use crate::settlement::{AwayDone, DeadLetterWriterState};
 use crate::subscription::board::HealthBoard;
 use crate::subscription::metrics::GroupMetrics;
@@ -379,23 +380,6 @@ impl Owner {
         }
     }
 
-    /// What waits in the retry topic is read later; the group's own topics go on.
-    fn retry_reader_failed(&mut self, error: &ReadError) {
-        let code = error.kind.code();
-        self.parts
-            .metrics
-            .all
-            .reader_faults
-            .get_or_create(&[("code", code)])
-            .inc();
-        tracing::warn!(group = %self.parts.key, code, %error, "the reader of retries failed and is opened again");
-        let now = Moment::of(&*self.parts.clock).wall();
-        let gone = self.retries.as_mut().map(|retries| retries.reopen(error, now));
-        for partition in gone.into_iter().flatten() {
-            self.dispatcher.revoke(&partition, None);
-        }
-    }
-
     // Handing over.
 
     fn hand_over(&mut self, now: Instant) {
@@ -471,24 +455,5 @@ impl Owner {
             self.close_session(id, SessionEnd::Orderly, "drained");
         }
         self.note_idle();
-    }
-}
-
-/// How the group's retry topic is read: from its beginning, and over gaps, for it is the group's own.
-fn retry_options(parts: &OwnerParts, reader: &ReaderOptions) -> Option<ReaderOptions> {
-    let group = retry_group(&parts.key.group).ok()?;
-    let topic = retry_topic(&parts.key.group).ok()?;
-    Some(ReaderOptions {
-        max_unsettled_records: reader.max_unsettled_records,
-        max_unsettled_bytes: reader.max_unsettled_bytes,
-        missing_position: MissingPositionPolicy::Earliest,
-        ..ReaderOptions::new(group, vec![topic])
-    })
-}
-
-async fn next_of(reading: &mut Option<Reading>) -> Result<ReadEvent, ReadError> {
-    match reading {
-        Some(reading) => reading.next().await,
-        None => std::future::pending().await,
     }
 }
