@@ -80,6 +80,7 @@ fn receipt() -> Receipt {
         rule: "orders".to_owned(),
         rules_revision: 1,
         duplicate: false,
+        due_at: None,
     }
 }
 

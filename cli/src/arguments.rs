@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod dlq;
 mod operating;
 mod value;
 
+use dlq::DlqCommand;
 pub use operating::{GroupsCommand, NameArguments, ResetArguments, TopicsCommand};
 pub use value::{ResetTo, When};
 use value::{parse_attribute, parse_duration};
@@ -88,6 +90,9 @@ pub enum Command {
     /// The groups that read a region's topics.
     #[command(subcommand)]
     Groups(GroupsCommand),
+    /// The dead letters of a topic: events that were given up.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// The links of a replicator.
     #[command(subcommand)]
     Links(LinksCommand),

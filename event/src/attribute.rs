@@ -37,6 +37,8 @@ pub const TRACE_PARENT: &str = "traceparent";
 pub const TRACE_STATE: &str = "tracestate";
 /// After this moment the event is of no use (CloudEvents expiry time extension).
 pub const EXPIRY_TIME: &str = "expirytime";
+/// Not to be delivered before this moment; a client may set it (Meridian).
+pub const DELIVER_AT: &str = "deliverat";
 /// Where the data may be fetched (CloudEvents dataref extension).
 pub const DATA_REF: &str = "dataref";
 /// The event's home region; a client may set it (Meridian).
@@ -130,7 +132,7 @@ impl<'a> AttributeValue<'a> {
         match name {
             DATA_SCHEMA => Self::Uri(text),
             DATA_REF => Self::UriReference(text),
-            TIME | EXPIRY_TIME | crate::stamp::RECORDED_TIME => match timestamp::parse(text) {
+            TIME | EXPIRY_TIME | DELIVER_AT | crate::stamp::RECORDED_TIME => match timestamp::parse(text) {
                 Some((seconds, nanos)) if TimestampText::new(seconds, nanos).as_str() == text => {
                     Self::Timestamp { seconds, nanos }
                 }

@@ -7,7 +7,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::attribute::{AttributeValue, DATA_CONTENT_TYPE, PARTITION_KEY, REGION, SUBJECT, TIME};
+use crate::attribute::{
+    AttributeValue, DATA_CONTENT_TYPE, DELIVER_AT, EXPIRY_TIME, PARTITION_KEY, REGION, SUBJECT, TIME,
+};
 use crate::builder::{attribute_length, put_attribute};
 use crate::scan::{DataIndex, EventIndex, ScanError, ValueIndex, scan};
 use crate::timestamp;
@@ -129,7 +131,23 @@ impl Event {
     /// When it happened, in milliseconds since the Unix epoch, rounded down;
     /// `None` when `time` is absent or no valid moment.
     pub fn time_ms(&self) -> Option<i64> {
-        let (seconds, nanos) = match self.attribute(TIME)? {
+        self.moment_ms(TIME)
+    }
+
+    /// The moment after which the event is of no use, in milliseconds since the
+    /// Unix epoch; `None` when `expirytime` is absent or no valid moment.
+    pub fn expiry_time_ms(&self) -> Option<i64> {
+        self.moment_ms(EXPIRY_TIME)
+    }
+
+    /// The moment before which the event is not to be delivered, in milliseconds
+    /// since the Unix epoch; `None` when `deliverat` is absent or no valid moment.
+    pub fn deliver_at_ms(&self) -> Option<i64> {
+        self.moment_ms(DELIVER_AT)
+    }
+
+    fn moment_ms(&self, name: &str) -> Option<i64> {
+        let (seconds, nanos) = match self.attribute(name)? {
             AttributeValue::Timestamp { seconds, nanos } => (seconds, nanos),
             other => timestamp::parse(other.as_text()?)?,
         };

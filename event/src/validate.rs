@@ -6,8 +6,8 @@
 //! publish what, and how much, is the gateway's.
 
 use crate::attribute::{
-    AttributeValue, DATA_CONTENT_TYPE, DATA_REF, DATA_SCHEMA, EXPIRY_TIME, ID, PARTITION_KEY, REGION, REQUIRED, SOURCE,
-    SPEC_VERSION_1_0, SUBJECT, TIME, TRACE_PARENT, TRACE_STATE, TYPE,
+    AttributeValue, DATA_CONTENT_TYPE, DATA_REF, DATA_SCHEMA, DELIVER_AT, EXPIRY_TIME, ID, PARTITION_KEY, REGION,
+    REQUIRED, SOURCE, SPEC_VERSION_1_0, SUBJECT, TIME, TRACE_PARENT, TRACE_STATE, TYPE,
 };
 use crate::event::{Event, EventData};
 use crate::rule::{
@@ -203,7 +203,7 @@ impl Check<'_> {
             return Some(fault);
         }
         match name {
-            TIME | EXPIRY_TIME | RECORDED_TIME => moment(value),
+            TIME | EXPIRY_TIME | DELIVER_AT | RECORDED_TIME => moment(value),
             SUBJECT | PARTITION_KEY | TRACE_PARENT | TRACE_STATE => required_kind(value, plain_text),
             DATA_CONTENT_TYPE => required_kind(value, media_type),
             DATA_SCHEMA => required_kind(value, |text| self.data_schema(text)),

@@ -24,6 +24,7 @@ use crate::admin::{Fleet, health};
 use crate::assembly::{Assembly, assemble};
 use crate::brokers::{Brokers, UnknownDefaultBroker};
 use crate::config::GatewayConfig;
+use crate::delay::DelayDesk;
 use crate::idempotence::windows::WindowsError;
 use crate::server::{Port, Server};
 use crate::subscription::Subscriptions;
@@ -103,6 +104,7 @@ pub struct RunningGateway {
     health: Health,
     draining: CancellationToken,
     subscriptions: Arc<Subscriptions>,
+    delays: Arc<DelayDesk>,
     brokers: Brokers,
     owns_brokers: bool,
     clock: SharedClock,
@@ -205,6 +207,7 @@ fn run(
         health: assembly.health,
         draining: assembly.draining,
         subscriptions: assembly.subscriptions,
+        delays: assembly.delays,
         brokers,
         owns_brokers,
         clock,
@@ -280,6 +283,7 @@ impl RunningGateway {
             health,
             draining,
             subscriptions,
+            delays,
             brokers,
             owns_brokers,
             clock,
@@ -304,7 +308,8 @@ impl RunningGateway {
                 draining_sessions.drain("the gateway stops", sessions_end).await;
             })
             .phase("settle and leave groups", async move {
-                closing_groups.close(groups_end).await;
+                // Side by side: neither waits for the other.
+                let (_, ()) = tokio::join!(closing_groups.close(groups_end), delays.close(groups_end));
             })
             .phase("finish publishes", data.end(publishes_end))
             .phase("flush brokers", async move {

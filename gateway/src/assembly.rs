@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 
-use crate::admin::{Fleet, Operations, Routing, health, reflection};
+use crate::admin::{DeadLetters, Fleet, Operations, Routing, health, reflection};
 use crate::app::StartError;
 use crate::brokers::Brokers;
 use crate::config::{GatewayConfig, RulesSource};
+use crate::delay::DelayDesk;
 use crate::idempotence::Windows;
 use crate::ingress::{Gate, PublisherService};
 use crate::metrics::GatewayMetrics;
@@ -41,6 +42,7 @@ pub(crate) struct Assembly {
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) delays: Arc<DelayDesk>,
     pub(crate) data_routes: Router,
     pub(crate) admin_routes: Router,
     /// One for each port, with the services that it reports.
@@ -72,6 +74,7 @@ pub(crate) fn assemble(
     ));
     let draining = CancellationToken::new();
     let windows = Windows::open(&config.idempotence, config.limits.publish_deadline, clock, registry)?;
+    let delays = DelayDesk::new(brokers, config.topics.partitions, clock.clone(), registry)?;
     let publishing = Arc::new(Publishing::new(PublishingParts {
         book: Arc::clone(&book),
         keeper: Arc::clone(&keeper),
@@ -79,6 +82,8 @@ pub(crate) fn assemble(
         brokers: brokers.clone(),
         windows,
         limits: config.limits.event.clone(),
+        max_wait: config.limits.max_deliver_at,
+        delays: Arc::clone(&delays),
         clock: clock.clone(),
         metrics: metrics.clone(),
     }));
@@ -91,8 +96,10 @@ pub(crate) fn assemble(
             health: health.clone(),
             region: config.region.clone(),
             kafka_lag_alias: config.metrics.kafka_lag_alias,
+            delays: Arc::clone(&delays),
         },
     )?;
+    delays.start();
     tokio::spawn(watch_idle_groups(
         Arc::clone(&subscriptions),
         config.metrics.idle_lag_interval,
@@ -117,6 +124,7 @@ pub(crate) fn assemble(
         draining: draining.clone(),
         clock: clock.clone(),
         fleet: Fleet::new(&config.admin_siblings),
+        dead_letters: DeadLetters::new(config.subscriptions.dead_letter_topic.clone(), clock.clone()),
     };
     let routing = Routing::new(book, config.limits.event.clone());
     let mut admin = RoutesBuilder::default();
@@ -138,6 +146,7 @@ pub(crate) fn assemble(
         draining,
         metrics,
         subscriptions,
+        delays,
         health_reporters: vec![(data_reporter, data_services), (admin_reporter, admin_services)],
     })
 }

@@ -7,7 +7,9 @@
 //! - [`routing`]: the operator's rules: read, compiled, swapped whole, explained.
 //! - [`publishing`]: one batch from encoded events to outcomes; forwarding to
 //!   the gateway of another region.
+//! - [`delay`]: events that are due later wait on the broker.
 //! - [`subscription`], [`dispatch`], [`settlement`]: deliveries to workers.
+//! - [`dead_letters`]: dead letters as an operator works on them.
 //! - [`admin`]: RoutingService, OperationsService, health.
 //!
 //! Beside the way of the data:
@@ -24,6 +26,8 @@ pub mod app;
 mod assembly;
 pub mod brokers;
 pub mod config;
+pub mod dead_letters;
+pub mod delay;
 pub mod dispatch;
 pub mod fault;
 pub mod idempotence;

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod dev;
+mod dlq;
 mod drain;
 mod group_changes;
 mod groups;
@@ -27,6 +28,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fai
         Command::Rules(command) => rules::run(command, output).await,
         Command::Topics(command) => topics::run(command, output).await,
         Command::Groups(command) => groups::run(command, output).await,
+        Command::Dlq(command) => dlq::run(command, output).await,
         Command::Links(command) => links::run(command, output).await,
         Command::Drain(arguments) => drain::run(arguments, output).await,
         Command::DemoWorkers(arguments) => crate::demo::work_in_region(&arguments.region, &arguments.against).await,

@@ -10,6 +10,7 @@ use meridian_runtime::{Health, SharedClock};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::dead_letters::{DeadLetters, Words};
 use super::fleet::Fleet;
 use super::groups::session_of;
 use crate::brokers::Brokers;
@@ -37,6 +38,8 @@ pub struct Operations {
     pub clock: SharedClock,
     /// The region's other gateways.
     pub fleet: Fleet,
+    /// Dead letters.
+    pub dead_letters: DeadLetters,
 }
 
 #[tonic::async_trait]
@@ -197,6 +200,39 @@ impl OperationsService for Operations {
         tokio::spawn(async move { subscriptions.drain("an operator drains this gateway", deadline).await });
         let sessions_asked = u32::try_from(sessions).unwrap_or(u32::MAX);
         Ok(Response::new(proto::DrainGatewayResponse { sessions_asked }))
+    }
+
+    // Dead letters: see `dead_letters`.
+
+    type ListDeadLettersStream = Words<proto::ListDeadLettersResponse>;
+    type ReplayDeadLettersStream = Words<proto::ReplayDeadLettersResponse>;
+    type PurgeDeadLettersStream = Words<proto::PurgeDeadLettersResponse>;
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<proto::ListDeadLettersRequest>,
+    ) -> Result<Response<Self::ListDeadLettersStream>, Status> {
+        let request = request.into_inner();
+        let listed = self.dead_letters.list(self.one(&request.broker)?, request)?;
+        Ok(Response::new(listed))
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<proto::ReplayDeadLettersRequest>,
+    ) -> Result<Response<Self::ReplayDeadLettersStream>, Status> {
+        let request = request.into_inner();
+        let replayed = self.dead_letters.replay(self.one(&request.broker)?, request)?;
+        Ok(Response::new(replayed))
+    }
+
+    async fn purge_dead_letters(
+        &self,
+        request: Request<proto::PurgeDeadLettersRequest>,
+    ) -> Result<Response<Self::PurgeDeadLettersStream>, Status> {
+        let request = request.into_inner();
+        let purged = self.dead_letters.purge(self.one(&request.broker)?, request)?;
+        Ok(Response::new(purged))
     }
 }
 

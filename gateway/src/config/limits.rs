@@ -23,6 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "max_connections",
     "max_streams_per_connection",
     "publish_deadline_seconds",
+    "max_deliver_at_seconds",
 ];
 
 /// How much of everything.
@@ -50,6 +51,8 @@ pub struct Limits {
     pub max_streams_per_connection: u32,
     /// From a batch's arrival to the outcome of each event.
     pub publish_deadline: Duration,
+    /// How far ahead `deliverat` may be.
+    pub max_deliver_at: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +69,7 @@ impl Default for Limits {
             max_connections: 10_000,
             max_streams_per_connection: 256,
             publish_deadline: Duration::from_secs(10),
+            max_deliver_at: Duration::from_secs(30 * 86_400),
         }
     }
 }
@@ -138,6 +142,12 @@ impl Limits {
                 "publish_deadline_seconds",
                 default.publish_deadline,
                 0.1..=300.0,
+                faults,
+            ),
+            max_deliver_at: section.seconds_or(
+                "max_deliver_at_seconds",
+                default.max_deliver_at,
+                0.0..=365.0 * 86_400.0,
                 faults,
             ),
             event,

@@ -6,7 +6,7 @@
 //!              behind its   ▲  ▲  ▲             │ RELEASE, lease end, session gone
 //!              key's lock   │  │  └── Parked ◀──┤  (attempt counted or not)
 //!                           │  └────────────────┤
-//!                           └─ Oversize         └─ REJECT, too many attempts ──▶ DeadLettering ──▶ gone (settled)
+//!                           └─ Oversize         └─ REJECT, too many attempts, long delay ──▶ Leaving ──▶ gone (settled)
 //! ```
 //!
 //! Pure: time comes in as a value, chance from a seeded generator, what to do goes out as values. Reading, settling on
@@ -14,8 +14,8 @@
 //!
 //! What holds, and is checked by `simulation`: a record is with one session at a time; an item that waits behind a lock
 //! is in no other place; every item that is not Waiting holds its lock (if its ordering asks for one), so one key is in
-//! flight at most once and its first deliveries are in order of position; an item leaves only by ACCEPT, by a finished
-//! dead letter, or with its partition.
+//! flight at most once and its first deliveries are in order of position; an item leaves only by ACCEPT, when it is
+//! durable in another topic (dead letters, due-time topics), when its event has expired, or with its partition.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,7 +32,8 @@ use super::item::{Held, Item, State};
 use super::key_locks::{KeyLocks, LockName};
 use super::sessions::{Choice, PassLimits, SessionEnd, SessionLoad, SessionTerms, Sessions};
 use super::work::{
-    DeadLetterOrder, DeadLetterReason, DeliveryOrdering, Handover, ItemId, Output, Refusal, SessionId, Settled, Work,
+    AwayOrder, DeadLetterReason, DeliveryOrdering, Destination, Handover, ItemId, Output, Refusal, SessionId, Settled,
+    Work,
 };
 use crate::settlement::Word;
 
@@ -54,8 +55,11 @@ pub struct DispatchOptions {
     pub max_credit_messages: u32,
     /// Most credit of a session in bytes.
     pub max_credit_bytes: u64,
-    /// The delay of a RELEASE that names none, by failed attempts.
-    pub release_backoff: BackoffPolicy,
+    /// A longer delay is spent in the due-time topics; `None` keeps every record here. Only for records without a lock:
+    /// one that goes away and comes back is behind its successors.
+    pub park_after: Option<Duration>,
+    /// Whether events whose time is over are dropped, and not dead letters.
+    pub drop_expired: bool,
     /// How long a record that no open session can take waits for one that can.
     pub too_large_grace: Duration,
 }
@@ -70,8 +74,8 @@ pub struct Dispatcher {
     pub(super) ready: BTreeSet<ItemId>,
     pub(super) oversize: BTreeSet<ItemId>,
     pub(super) deadlines: Deadlines,
-    pub(super) dead_letters: VecDeque<ItemId>,
-    pub(super) dead_lettering: usize,
+    pub(super) away: VecDeque<ItemId>,
+    pub(super) leaving: usize,
     pub(super) in_flight: usize,
     pub(super) sessions: Sessions,
     pub(super) memory: AttemptMemory,
@@ -92,8 +96,8 @@ impl Dispatcher {
             ready: BTreeSet::new(),
             oversize: BTreeSet::new(),
             deadlines: Deadlines::default(),
-            dead_letters: VecDeque::new(),
-            dead_lettering: 0,
+            away: VecDeque::new(),
+            leaving: 0,
             in_flight: 0,
             memory,
             random,
@@ -108,17 +112,23 @@ impl Dispatcher {
         self.next_item += 1;
         let lock = LockName::of(self.options.ordering, &work.claim.partition, &work.record);
         let holds = lock.as_ref().is_none_or(|name| self.locks.enter(name, id));
+        let prior = work.prior.as_deref();
         let item = Item {
             size: work.size_bytes(),
             lock,
             state: State::Waiting,
-            failures: self.memory.recall(&work.claim),
+            failures: self
+                .memory
+                .recall(&work.claim)
+                .max(prior.map_or(0, |prior| prior.failures)),
             max_attempts: u32::MAX,
             worker: None,
-            error: String::new(),
+            error: prior.map_or_else(String::new, |prior| prior.error.clone()),
             avoid: None,
             told: Vec::new(),
-            reason: None,
+            destination: None,
+            handed_over: None,
+            retry: BackoffPolicy::default(),
             work,
         };
         self.items.insert(id, item);
@@ -147,7 +157,7 @@ impl Dispatcher {
                 self.memory.remember(&item.work.claim, item.failures);
             }
         }
-        self.dead_letters.retain(|id| self.items.contains_key(id));
+        self.away.retain(|id| self.items.contains_key(id));
         for holder in self.locks.forget(|id| gone.binary_search(&id).is_ok()) {
             self.activate(holder);
         }
@@ -228,7 +238,7 @@ impl Dispatcher {
             records: self.items.len(),
             in_flight: self.in_flight,
             ready: self.ready.len(),
-            dead_lettering: self.dead_lettering,
+            leaving: self.leaving,
             locks: self.locks.len(),
         }
     }
@@ -292,7 +302,7 @@ impl Dispatcher {
                 }
                 State::Oversize { .. } => self.end_of_grace(id),
                 State::Parked { .. } => self.make_ready(id),
-                State::Waiting | State::Ready | State::DeadLettering => {
+                State::Waiting | State::Ready | State::Leaving => {
                     debug_assert!(false, "{id:?} has a deadline in a state without one");
                 }
             }
@@ -319,6 +329,10 @@ impl Dispatcher {
                 self.ready.remove(&id);
                 continue;
             };
+            if item.work.expires_at.is_some_and(|expires_at| expires_at <= now) {
+                outputs.extend(self.event_expired(id).map(Output::Expired));
+                continue;
+            }
             let choice = self.sessions.choose(item.size, item.avoid, &mut too_small);
             self.tell_too_large(id, &mut too_small, outputs);
             match choice {
@@ -344,6 +358,8 @@ impl Dispatcher {
         let until = now + terms.lease;
         item.max_attempts = terms.max_attempts;
         item.worker = Some(Arc::clone(&terms.worker));
+        item.retry = terms.retry;
+        item.handed_over = Some((item.handed_over.map_or(now, |(first, _)| first), now));
         let Some(delivery_id) = self.sessions.hand_over(session, id, item.size) else {
             return;
         };
@@ -360,7 +376,7 @@ impl Dispatcher {
             session,
             delivery_id,
             event,
-            claim: item.work.claim.clone(),
+            source: item.work.source(),
             attempt: item.failures.saturating_add(1),
             lease_expires_at: until,
             recorded_ms: item.work.record.timestamp_ms,
@@ -384,25 +400,29 @@ impl Dispatcher {
         }
     }
 
-    // Dead letters.
+    // Records that go to another topic.
 
-    /// The next record for the dead-letter topic; it is held, with its key, until [`Dispatcher::dead_lettered`].
-    pub fn next_dead_letter(&mut self) -> Option<DeadLetterOrder> {
-        let id = self.dead_letters.pop_front()?;
+    /// The next record for another topic; it is held, with its key, until [`Dispatcher::gone`].
+    pub fn next_away(&mut self) -> Option<AwayOrder> {
+        let id = self.away.pop_front()?;
         let item = self.items.get(&id)?;
-        Some(DeadLetterOrder {
+        let rejected = Destination::DeadLetters(DeadLetterReason::Rejected);
+        Some(AwayOrder {
             item: id,
+            source: item.work.source(),
+            handed_over: item.handed_over,
+            first_attempt_ms: item.work.prior.as_ref().map(|prior| prior.first_attempt_ms),
             claim: item.work.claim.clone(),
             record: item.work.record.clone(),
-            reason: item.reason.unwrap_or(DeadLetterReason::Rejected),
+            destination: item.destination.unwrap_or(rejected),
             attempts: item.failures,
             worker: item.worker.clone(),
             error: item.error.clone(),
         })
     }
 
-    /// The record is in the dead-letter topic: returns the claim to settle, unless its partition has moved meanwhile.
-    pub fn dead_lettered(&mut self, id: ItemId) -> Option<meridian_broker::Claim> {
+    /// The record is durable in its other topic: returns the claim to settle, unless its partition has moved meanwhile.
+    pub fn gone(&mut self, id: ItemId) -> Option<meridian_broker::Claim> {
         self.items.get(&id)?;
         self.leave_state(id);
         self.remove(id)

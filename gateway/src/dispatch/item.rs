@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use meridian_runtime::BackoffPolicy;
+
 use super::key_locks::LockName;
-use super::work::{DeadLetterReason, SessionId, Work};
+use super::work::{Destination, SessionId, Work};
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -22,8 +24,8 @@ pub(super) enum State {
     Parked { until: Instant },
     /// No session can take it; it waits for one that can.
     Oversize { until: Instant },
-    /// On its way to the dead-letter topic.
-    DeadLettering,
+    /// On its way to another topic: the dead letters, or the due-time topics.
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,11 @@ pub(super) struct Item {
     /// The session whose lease on it ended: another one is better.
     pub(super) avoid: Option<SessionId>,
     pub(super) told: Vec<SessionId>,
-    pub(super) reason: Option<DeadLetterReason>,
+    pub(super) destination: Option<Destination>,
+    /// When it was handed over first, and last.
+    pub(super) handed_over: Option<(Instant, Instant)>,
+    /// The delays between its attempts, as the session that had it last asked for.
+    pub(super) retry: BackoffPolicy,
 }
 
 /// How many records are where.
@@ -53,8 +59,8 @@ pub struct Held {
     pub in_flight: usize,
     /// May be handed over, and wait for credit.
     pub ready: usize,
-    /// On their way to the dead-letter topic.
-    pub dead_lettering: usize,
+    /// On their way to another topic: the dead letters, or the due-time topics.
+    pub leaving: usize,
     /// Locked keys or partitions.
     pub locks: usize,
 }

@@ -28,5 +28,6 @@ pub use dispatcher::{DispatchOptions, Dispatcher};
 pub use item::Held;
 pub use sessions::{PassLimits, SessionEnd, SessionLoad, SessionTerms};
 pub use work::{
-    DeadLetterOrder, DeadLetterReason, DeliveryOrdering, Handover, ItemId, Output, Refusal, SessionId, Settled, Work,
+    AwayOrder, DeadLetterReason, DeliveryOrdering, Destination, Handover, ItemId, Output, Prior, RecordPlace, Refusal,
+    SessionId, Settled, Work,
 };

@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_runtime::BackoffPolicy;
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -34,6 +35,8 @@ pub struct SessionTerms {
     pub lease: Duration,
     /// Deliveries of one record before it goes to the dead-letter topic.
     pub max_attempts: u32,
+    /// The delays between attempts when the worker names none.
+    pub retry: BackoffPolicy,
 }
 
 /// How a session ended.

@@ -18,6 +18,7 @@ use crate::settlement::Word;
 
 const STEPS: usize = 400;
 const KEYS: usize = 5;
+const PARK_AFTER: Duration = Duration::from_secs(3);
 
 struct World {
     dispatcher: Dispatcher,
@@ -39,7 +40,8 @@ impl World {
             max_delivery_bytes: 150,
             max_credit_messages: 8,
             max_credit_bytes: 400,
-            release_backoff: meridian_runtime::BackoffPolicy::default(),
+            park_after: Some(PARK_AFTER),
+            drop_expired: seed.is_multiple_of(2),
             too_large_grace: Duration::from_secs(5),
         };
         Self {
@@ -80,7 +82,9 @@ impl World {
                 self.random.random_range(1..120)
             };
             let is_event = self.random.random_bool(0.97);
-            let work = self.model.read(partition, key, size, is_event);
+            let expires_at = self.random.random_bool(0.05);
+            let expires_at = expires_at.then(|| self.now + Duration::from_secs(self.random.random_range(0..20)));
+            let work = self.model.read(partition, key, size, is_event, expires_at);
             self.dispatcher.take(work);
         }
     }
@@ -94,6 +98,7 @@ impl World {
             credit_bytes: *[0, 60, 300].choose(&mut self.random).unwrap(),
             lease: Duration::from_secs(self.random.random_range(1..10)),
             max_attempts: self.random.random_range(1..5),
+            retry: meridian_runtime::BackoffPolicy::default(),
         };
         self.model.open_session(id, &terms);
         self.dispatcher.open_session(id, terms);
@@ -195,14 +200,14 @@ impl World {
     }
 
     fn write_dead_letters(&mut self) {
-        while let Some(order) = self.dispatcher.next_dead_letter() {
-            self.model.dead_letter_ordered(&order);
+        while let Some(order) = self.dispatcher.next_away() {
+            self.model.away_ordered(&order, self.now);
             self.dead_letters.push(order.item);
         }
         while !self.dead_letters.is_empty() && self.random.random_bool(0.8) {
             let at = self.random.random_range(0..self.dead_letters.len());
-            if let Some(claim) = self.dispatcher.dead_lettered(self.dead_letters.swap_remove(at)) {
-                self.model.end(&claim, Ended::DeadLettered);
+            if let Some(claim) = self.dispatcher.gone(self.dead_letters.swap_remove(at)) {
+                self.model.end(&claim, Ended::Away);
             }
         }
     }
@@ -227,6 +232,7 @@ impl World {
                         assert!(size_bytes > limit_bytes);
                         self.model.assert_may_be_told(session);
                     }
+                    Output::Expired(claim) => self.model.expired(&claim, self.now),
                 }
             }
             assert!(
@@ -253,6 +259,7 @@ impl World {
             credit_bytes: 400,
             lease: Duration::from_secs(30),
             max_attempts: 9,
+            retry: meridian_runtime::BackoffPolicy::default(),
         };
         self.model.open_session(id, &terms);
         self.dispatcher.open_session(id, terms);

@@ -12,7 +12,7 @@ use rand::Rng;
 use super::dispatcher::Dispatcher;
 use super::item::State;
 use super::sessions::SessionEnd;
-use super::work::{DeadLetterReason, ItemId, SessionId, Settled};
+use super::work::{DeadLetterReason, Destination, ItemId, SessionId, Settled};
 
 impl Dispatcher {
     /// The item holds its lock now, or needs none.
@@ -44,12 +44,33 @@ impl Dispatcher {
     }
 
     pub(super) fn dead_letter(&mut self, id: ItemId, reason: DeadLetterReason) {
+        self.send_away(id, Destination::DeadLetters(reason));
+    }
+
+    fn send_away(&mut self, id: ItemId, destination: Destination) {
         if let Some(item) = self.items.get_mut(&id) {
-            item.state = State::DeadLettering;
-            item.reason = Some(reason);
-            self.dead_letters.push_back(id);
-            self.dead_lettering += 1;
+            item.state = State::Leaving;
+            item.destination = Some(destination);
+            self.away.push_back(id);
+            self.leaving += 1;
         }
+    }
+
+    /// Nobody needs the event any more: returns the claim to settle if it is dropped.
+    pub(super) fn event_expired(&mut self, id: ItemId) -> Option<Claim> {
+        self.leave_state(id);
+        if self.options.drop_expired {
+            return self.remove(id);
+        }
+        if let Some(item) = self.items.get_mut(&id) {
+            let last = std::mem::take(&mut item.error);
+            item.error = match last.is_empty() {
+                true => "the event's expirytime is past".to_owned(),
+                false => format!("the event's expirytime is past; the last attempt: {last}"),
+            };
+        }
+        self.dead_letter(id, DeadLetterReason::Expired);
+        None
     }
 
     /// Takes the item out of the state in which it is; the caller puts it into another one, or removes it.
@@ -77,7 +98,7 @@ impl Dispatcher {
                 self.deadlines.clear(until, id);
                 self.oversize.remove(&id);
             }
-            State::DeadLettering => self.dead_lettering -= 1,
+            State::Leaving => self.leaving -= 1,
         }
     }
 
@@ -122,7 +143,7 @@ impl Dispatcher {
     ) -> Settled {
         self.finish_delivery(session, delivery_id, id);
         let failures = self.count_failure(id, reason);
-        let delay = delay.unwrap_or_else(|| self.release_delay(failures));
+        let delay = delay.unwrap_or_else(|| self.retry_delay(id, failures));
         self.again_or_dead_letter(id, now, delay)
     }
 
@@ -144,8 +165,7 @@ impl Dispatcher {
         match end {
             SessionEnd::Orderly => self.make_ready(id),
             SessionEnd::Broken => {
-                self.count_failure(id, "the worker's session broke before it settled".to_owned());
-                self.again_or_dead_letter(id, now, Duration::ZERO);
+                self.try_again(id, "the worker's session broke before it settled", now);
             }
         }
     }
@@ -159,8 +179,14 @@ impl Dispatcher {
         self.in_flight -= 1;
         let size = item.size;
         self.sessions.lapse(session, delivery_id, size);
-        self.count_failure(id, "the lease ended before the worker settled".to_owned());
-        self.again_or_dead_letter(id, now, Duration::ZERO);
+        self.try_again(id, "the lease ended before the worker settled", now);
+    }
+
+    /// The attempt failed without a word of the worker: again, after the usual delay.
+    fn try_again(&mut self, id: ItemId, error: &str, now: Instant) {
+        let failures = self.count_failure(id, error.to_owned());
+        let delay = self.retry_delay(id, failures);
+        self.again_or_dead_letter(id, now, delay);
     }
 
     /// Counts a failed attempt and returns how many there are.
@@ -182,8 +208,11 @@ impl Dispatcher {
             self.dead_letter(id, DeadLetterReason::MaxAttempts);
             return Settled::DeadLettered;
         }
+        let has_lock = self.items.get(&id).is_some_and(|item| item.lock.is_some());
         if delay.is_zero() {
             self.make_ready(id);
+        } else if self.options.park_after.is_some_and(|limit| delay > limit) && !has_lock {
+            self.send_away(id, Destination::Park { until: now + delay });
         } else {
             self.park(id, now + delay);
         }
@@ -243,9 +272,10 @@ impl Dispatcher {
         }
     }
 
-    fn release_delay(&mut self, failures: u32) -> Duration {
+    fn retry_delay(&mut self, id: ItemId, failures: u32) -> Duration {
         let share = self.random.random::<f64>();
-        backoff_delay(&self.options.release_backoff, failures, share)
+        let policy = self.items.get(&id).map(|item| item.retry).unwrap_or_default();
+        backoff_delay(&policy, failures, share)
     }
 }
 
@@ -274,5 +304,8 @@ mod tests {
         let seconds = |failures| backoff_delay(&policy, failures, 0.0).as_secs();
         assert_eq!([1, 2, 3, 7, 40, u32::MAX].map(seconds), [1, 2, 4, 60, 60, 60]);
         assert_eq!(backoff_delay(&policy, 2, 1.0), Duration::from_secs(1));
+        let full = BackoffPolicy { jitter: 1.0, ..policy };
+        assert_eq!(backoff_delay(&full, 3, 1.0), Duration::ZERO);
+        assert_eq!(backoff_delay(&full, 3, 0.25), Duration::from_secs(3));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use meridian_broker::Claim;
+use meridian_broker::{Claim, TopicPartition};
 use meridian_event::Record;
 
 /// What must not overtake what.
@@ -49,9 +49,46 @@ pub struct Work {
     pub record: Record,
     /// The encoded event, or why the record is none.
     pub event: Result<Bytes, String>,
+    /// After this the event is of no use to anybody.
+    pub expires_at: Option<Instant>,
+    /// What was of the record before it waited in the due-time topics.
+    pub prior: Option<Box<Prior>>,
+}
+
+/// What a record went through before it waited in the due-time topics for its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prior {
+    /// Where it stood first.
+    pub source: RecordPlace,
+    /// Deliveries that failed.
+    pub failures: u32,
+    /// When it was first handed over, in milliseconds since the Unix epoch.
+    pub first_attempt_ms: i64,
+    /// The last error.
+    pub error: String,
+}
+
+/// Where a record stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The position.
+    pub position: u64,
 }
 
 impl Work {
+    /// Where the record stood first.
+    pub fn source(&self) -> RecordPlace {
+        match &self.prior {
+            Some(prior) => prior.source.clone(),
+            None => RecordPlace {
+                partition: self.claim.partition.clone(),
+                position: self.claim.position,
+            },
+        }
+    }
+
     /// The size that credit counts: that of the encoded event.
     pub fn size_bytes(&self) -> u64 {
         self.event.as_ref().map_or(0, |event| event.len() as u64)
@@ -74,6 +111,8 @@ pub enum Output {
         /// The largest event that the session can take.
         limit_bytes: u64,
     },
+    /// The event's time is over, and such events are dropped: settle this claim on the broker.
+    Expired(Claim),
 }
 
 /// One delivery to one session.
@@ -85,8 +124,8 @@ pub struct Handover {
     pub delivery_id: u64,
     /// The encoded event.
     pub event: Bytes,
-    /// Which record.
-    pub claim: Claim,
+    /// Where the record stood first.
+    pub source: RecordPlace,
     /// 1 for the first.
     pub attempt: u32,
     /// When the lease ends.
@@ -106,15 +145,18 @@ pub enum DeadLetterReason {
     NotACloudEvent,
     /// No session of the group can take an event of this size.
     TooLarge,
+    /// Its `expirytime` is past.
+    Expired,
 }
 
 impl DeadLetterReason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [DeadLetterReason; 4] = [
+    pub const ALL: [DeadLetterReason; 5] = [
         DeadLetterReason::MaxAttempts,
         DeadLetterReason::Rejected,
         DeadLetterReason::NotACloudEvent,
         DeadLetterReason::TooLarge,
+        DeadLetterReason::Expired,
     ];
 
     /// Stable code, as it stands in the dead letter's headers.
@@ -124,23 +166,42 @@ impl DeadLetterReason {
             DeadLetterReason::Rejected => "REJECTED",
             DeadLetterReason::NotACloudEvent => "NOT_A_CLOUDEVENT",
             DeadLetterReason::TooLarge => "TOO_LARGE",
+            DeadLetterReason::Expired => "EXPIRED",
         }
     }
 }
 
-/// A record that shall go to the dead-letter topic. Until that is done it is held, and so is its key.
+/// Where a record goes that its group gives away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To the dead-letter topic.
+    DeadLetters(DeadLetterReason),
+    /// To the due-time topics, to come back to this group then.
+    Park {
+        /// The next delivery is not before this.
+        until: Instant,
+    },
+}
+
+/// A record that shall go to another topic. Until that is done it is held, and so is its key.
 #[derive(Clone, Debug)]
-pub struct DeadLetterOrder {
+pub struct AwayOrder {
     /// Names it in the answer.
     pub item: ItemId,
     /// Which record.
     pub claim: Claim,
     /// The record as it was read.
     pub record: Record,
-    /// Why.
-    pub reason: DeadLetterReason,
+    /// Where the record stood first.
+    pub source: RecordPlace,
+    /// Where to, and why.
+    pub destination: Destination,
     /// How many deliveries failed.
     pub attempts: u32,
+    /// When it was first handed over by this gateway, and last.
+    pub handed_over: Option<(Instant, Instant)>,
+    /// When it was first handed over before it waited in the due-time topics.
+    pub first_attempt_ms: Option<i64>,
     /// The worker that had it last.
     pub worker: Option<Arc<str>>,
     /// The last error.

@@ -82,6 +82,8 @@ fault_codes! {
     EventTooLarge => "EVENT_TOO_LARGE", InvalidArgument, 413, NEVER;
     AttributeTooLarge => "ATTRIBUTE_TOO_LARGE", InvalidArgument, 413, NEVER;
     TooManyAttributes => "TOO_MANY_ATTRIBUTES", InvalidArgument, 400, NEVER;
+    DeliverAtTooFar => "DELIVER_AT_TOO_FAR", InvalidArgument, 400, NEVER;
+    EventExpired => "EVENT_EXPIRED", InvalidArgument, 400, NEVER;
     UnknownRegion => "UNKNOWN_REGION", InvalidArgument, 400, NEVER;
     NoRoute => "NO_ROUTE", NotFound, 404, NEVER;
 

@@ -25,6 +25,8 @@ pub enum Outcome {
         template: u32,
         /// Where it is.
         position: Position,
+        /// When it is due, if it waits for that, in milliseconds since the Unix epoch.
+        due_ms: Option<i64>,
     },
     /// Surely not stored.
     Refused(Refusal),
@@ -83,10 +85,14 @@ impl Results {
         for each in &self.results {
             encode_key(field, WireType::LengthDelimited, buffer);
             match &each.outcome {
-                Outcome::Stored { template, position } => {
-                    let (template, receipt_len) = self.receipt(*template, *position);
+                Outcome::Stored {
+                    template,
+                    position,
+                    due_ms,
+                } => {
+                    let (template, receipt_len) = self.receipt(*template, *position, *due_ms);
                     encode_varint(delimited_len(RECEIPT, receipt_len) as u64, buffer);
-                    encode_receipt(template, receipt_len, *position, buffer);
+                    encode_receipt(template, receipt_len, (*position, *due_ms), buffer);
                 }
                 other => {
                     let message = other.message().unwrap_or_default();
@@ -117,10 +123,14 @@ impl Results {
                 encode_varint(result_len as u64, &mut buffer);
             };
             match &each.outcome {
-                Outcome::Stored { template, position } => {
-                    let (template, receipt_len) = self.receipt(*template, *position);
+                Outcome::Stored {
+                    template,
+                    position,
+                    due_ms,
+                } => {
+                    let (template, receipt_len) = self.receipt(*template, *position, *due_ms);
                     begin(delimited_len(RECEIPT, receipt_len), buffer);
-                    encode_receipt(template, receipt_len, *position, buffer);
+                    encode_receipt(template, receipt_len, (*position, *due_ms), buffer);
                 }
                 other => {
                     let message = other.message().unwrap_or_default();
@@ -131,9 +141,9 @@ impl Results {
         }
     }
 
-    fn receipt(&self, template: u32, position: Position) -> (&ReceiptTemplate, usize) {
+    fn receipt(&self, template: u32, position: Position, due_ms: Option<i64>) -> (&ReceiptTemplate, usize) {
         let template = &self.templates[template as usize];
-        (template, template.encoded_len(position))
+        (template, template.encoded_len(position, due_ms))
     }
 }
 
@@ -141,10 +151,15 @@ fn delimited_len(field: u32, len: usize) -> usize {
     key_len(field) + encoded_len_varint(len as u64) + len
 }
 
-fn encode_receipt(template: &ReceiptTemplate, len: usize, position: Position, buffer: &mut impl BufMut) {
+fn encode_receipt(
+    template: &ReceiptTemplate,
+    len: usize,
+    (position, due_ms): (Position, Option<i64>),
+    buffer: &mut impl BufMut,
+) {
     encode_key(RECEIPT, WireType::LengthDelimited, buffer);
     encode_varint(len as u64, buffer);
-    template.encode(position, buffer);
+    template.encode(position, due_ms, buffer);
 }
 
 #[cfg(test)]
@@ -158,6 +173,7 @@ mod tests {
         let stored = |template, position| Outcome::Stored {
             template,
             position: Position { partition: 2, position },
+            due_ms: None,
         };
         let refusal = || Refusal::new(FaultCode::NoRoute, "no rule");
         let peer = proto::PublishResult {

@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meridian_broker::{AppendErrorKind, AppendOutcome, Appender, Commit, RefusedRecord, Stored};
@@ -23,8 +23,9 @@ use super::plan::{Plan, Plans};
 use super::prepare::{Preparation, Prepared};
 use super::receipt::ReceiptTemplate;
 use super::source::Source;
-use super::windowed::{Held, LocalShare, sift};
+use super::windowed::{Appended, Held, LocalShare, sift};
 use crate::brokers::Brokers;
+use crate::delay::{BrokerDelays, DelayDesk};
 use crate::fault::{FaultCode, Refusal};
 use crate::idempotence::Windows;
 use crate::metrics::GatewayMetrics;
@@ -43,6 +44,8 @@ pub struct Publishing {
     bindings: Vec<Binding>,
     windows: Option<Arc<Windows>>,
     limits: EventLimits,
+    max_wait_ms: i64,
+    delays: Vec<Arc<BrokerDelays>>,
     clock: SharedClock,
     metrics: GatewayMetrics,
 }
@@ -67,6 +70,10 @@ pub struct PublishingParts {
     pub windows: Option<Arc<Windows>>,
     /// What one event may be.
     pub limits: EventLimits,
+    /// The furthest `deliverat`.
+    pub max_wait: Duration,
+    /// Where events for later wait.
+    pub delays: Arc<DelayDesk>,
     /// Time.
     pub clock: SharedClock,
     /// Counts.
@@ -92,6 +99,8 @@ impl Publishing {
             keeper: parts.keeper,
             peers: parts.peers,
             limits: parts.limits,
+            max_wait_ms: i64::try_from(parts.max_wait.as_millis()).unwrap_or(i64::MAX),
+            delays: parts.delays.all().map(Arc::clone).collect(),
             clock: parts.clock,
             metrics: parts.metrics,
         }
@@ -111,7 +120,8 @@ impl Publishing {
         let mut local: Vec<LocalShare> = self.brokers.iter().map(|_| LocalShare::default()).collect();
         let mut remote: Vec<Share> = Vec::new();
         let (now_ms, count) = (self.clock.wall_millis(), events.len());
-        let mut preparation = Preparation::new(&plan, &self.bindings, source, &self.limits, now_ms, count);
+        let limits = (&self.limits, self.max_wait_ms);
+        let mut preparation = Preparation::new(&plan, &self.bindings, source, limits, now_ms, count);
         let (mut received_bytes, mut refused_bytes) = (0, 0);
         for (index, event) in (0u32..).zip(events) {
             received_bytes += event.len() as u64;
@@ -121,6 +131,7 @@ impl Publishing {
                     template,
                     record,
                     claim,
+                    wait,
                 }) => {
                     let share = &mut local[broker_index];
                     if share.records.is_empty() {
@@ -130,7 +141,12 @@ impl Publishing {
                     if let Some(claim) = claim {
                         share.claims.push((share.records.len(), claim));
                     }
-                    share.events.push((index, template));
+                    if let Some((bucket, _)) = wait
+                        && !share.buckets.contains(&bucket)
+                    {
+                        share.buckets.push(bucket);
+                    }
+                    share.events.push(Appended { index, template, wait });
                     share.records.push(record);
                 }
                 Ok(Prepared::Peer { region, event }) => {
@@ -203,36 +219,46 @@ impl Publishing {
         deadline: Instant,
     ) -> Option<Part> {
         let LocalShare {
-            mut events, records, ..
+            mut events,
+            records,
+            buckets,
+            ..
         } = share;
-        let end = &self.brokers[broker_index];
+        let (end, delays) = (&self.brokers[broker_index], &self.delays[broker_index]);
+        for bucket in buckets {
+            // Waits only for the first event of each bucket; what fails shows in the append.
+            if let Ok(Err(error)) = timeout_at(deadline.into(), delays.ensure(bucket)).await {
+                tracing::warn!(broker = %delays.name(), bucket = bucket.label(), %error, "a bucket cannot be made");
+            }
+        }
         let admission = end.appender.admit(records, deadline).await;
         if !admission.refused.is_empty() {
-            self.refuse(end, &admission.refused, &mut events, known);
+            self.refuse((end, delays), &admission.refused, &mut events, known);
         }
         let is_empty = events.is_empty();
-        let keeper = Arc::clone(&self.keeper);
+        let makers = (Arc::clone(&self.keeper), Arc::clone(delays));
         let Some((mut held, templates)) = held.filter(|(held, _)| !held.is_empty()) else {
-            let results = commit_results(admission.commit, events, keeper, Some(deadline));
+            let results = commit_results(admission.commit, events, makers, Some(deadline));
             return (!is_empty).then(|| self.counted(results, began));
         };
-        held.refused(|index| !events.iter().any(|(kept, _)| *kept == index))
+        held.refused(|index| !events.iter().any(|kept| kept.index == index))
             .await;
-        let late = events.iter().map(|(index, _)| *index).collect();
-        let results = commit_results(admission.commit, events, keeper, None);
+        let late = events.iter().map(|event| event.index).collect();
+        let results = commit_results(admission.commit, events, makers, None);
         (!is_empty).then(|| self.counted(held.follow(results, templates, late, deadline), began))
     }
 
     fn refuse(
         &self,
-        end: &BrokerEnd,
+        (end, delays): (&BrokerEnd, &BrokerDelays),
         refused: &[RefusedRecord],
-        events: &mut Vec<(u32, u32)>,
+        events: &mut Vec<Appended>,
         known: &mut Vec<EventResult>,
     ) {
         for refused in refused {
-            let (index, _) = events[refused.index];
-            let outcome = match failed(&refused.error, index, &self.keeper) {
+            let event = events[refused.index];
+            let index = event.index;
+            let outcome = match failed(&refused.error, event, &self.keeper, delays) {
                 Outcome::Refused(refusal) if refused.error.kind == AppendErrorKind::RecordTooLarge => {
                     Outcome::Refused(refusal.with_metadata("maxRecordBytes", end.max_record_bytes.to_string()))
                 }
@@ -288,8 +314,8 @@ impl Publishing {
 /// is one, is over.
 async fn commit_results(
     commit: Commit,
-    events: Vec<(u32, u32)>,
-    keeper: Arc<TopicKeeper>,
+    events: Vec<Appended>,
+    (keeper, delays): (Arc<TopicKeeper>, Arc<BrokerDelays>),
     deadline: Option<Instant>,
 ) -> Vec<EventResult> {
     let outcomes = match deadline {
@@ -301,18 +327,22 @@ async fn commit_results(
         None => {
             return events
                 .iter()
-                .map(|(index, _)| EventResult {
-                    index: *index,
-                    outcome: unconfirmed(*index),
+                .map(|event| EventResult {
+                    index: event.index,
+                    outcome: unconfirmed(event.index),
                 })
                 .collect();
         }
     };
-    let result = |((index, template), outcome): ((u32, u32), AppendOutcome)| EventResult {
-        index,
+    let result = |(event, outcome): (Appended, AppendOutcome)| EventResult {
+        index: event.index,
         outcome: match outcome {
-            Ok(position) => Outcome::Stored { template, position },
-            Err(error) => failed(&error, index, &keeper),
+            Ok(position) => Outcome::Stored {
+                template: event.template,
+                position,
+                due_ms: event.wait.map(|(_, due_ms)| due_ms),
+            },
+            Err(error) => failed(&error, event, &keeper, &delays),
         },
     };
     events.into_iter().zip(outcomes).map(result).collect()
@@ -326,7 +356,19 @@ pub(super) fn unconfirmed(index: u32) -> Outcome {
 
 /// The outcome of a failed append. A topic of the rules that is not there yet is
 /// on its way, where the gateway makes topics.
-fn failed(error: &meridian_broker::AppendError, index: u32, keeper: &TopicKeeper) -> Outcome {
+fn failed(
+    error: &meridian_broker::AppendError,
+    event: Appended,
+    keeper: &TopicKeeper,
+    delays: &BrokerDelays,
+) -> Outcome {
+    let index = event.index;
+    if let Some((bucket, _)) = event.wait.filter(|_| error.kind == AppendErrorKind::TopicNotFound) {
+        delays.missed(bucket);
+        let message = format!("{}; it is made with the next event that waits there", error.message);
+        let refusal = Refusal::new(FaultCode::TopicNotReady, message);
+        return Outcome::Refused(refusal.at_event(index as usize));
+    }
     if error.kind == AppendErrorKind::TopicNotFound && error.stored == Stored::No {
         keeper.missed();
         if keeper.creates() {

@@ -8,12 +8,13 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
 use super::receipt::ReceiptTemplate;
+use crate::delay::Bucket;
 use crate::idempotence::Windows;
 use crate::metrics::GatewayMetrics;
 use crate::routing::{RouteTable, RuleBook};
 
-/// A table and what is derived from it. Templates and counters stand in the order of
-/// the table's rules.
+/// A table and what is derived from it. Counters stand in the order of the table's
+/// rules; templates too, and after them those of events that wait, by bucket.
 pub struct Plan {
     table: Arc<RouteTable>,
     templates: Arc<[ReceiptTemplate]>,
@@ -34,13 +35,15 @@ impl Plan {
     /// The plan of a table.
     pub fn new(table: Arc<RouteTable>, metrics: &GatewayMetrics, windows: Option<&Windows>) -> Self {
         let context = table.context();
-        let template = |rule_index: usize| {
+        let template = |rule_index: usize, bucket: Option<Bucket>| {
             let rule = &table.rules()[rule_index];
             let broker = &context.brokers[table.broker_index(rule_index)];
             ReceiptTemplate::new(
                 context.region.as_str(),
                 broker.name.as_str(),
-                rule.topic.as_str(),
+                bucket
+                    .map_or_else(|| rule.topic.to_string(), Bucket::topic_name)
+                    .as_str(),
                 broker.durability,
                 &rule.name,
                 table.revision(),
@@ -52,8 +55,9 @@ impl Plan {
                 .get_or_create(&[("rule", name.to_owned())])
                 .clone()
         };
+        let buckets = std::iter::once(None).chain(Bucket::ALL.map(Some));
+        let rules = 0..table.rules().len();
         Self {
-            templates: (0..table.rules().len()).map(template).collect(),
             windows: windows.map_or_else(Vec::new, |windows| {
                 table
                     .rules()
@@ -61,6 +65,10 @@ impl Plan {
                     .map(|rule| windows.window_of(&rule.topic))
                     .collect()
             }),
+            templates: buckets
+                .flat_map(|bucket| rules.clone().map(move |rule_index| (rule_index, bucket)))
+                .map(|(rule_index, bucket)| template(rule_index, bucket))
+                .collect(),
             routed: table.rules().iter().map(|rule| counter(&rule.name)).collect(),
             table,
         }
@@ -71,7 +79,14 @@ impl Plan {
         &self.table
     }
 
-    /// The receipts of events that this region stores, by rule.
+    /// Index of the receipt of a rule's events, at once or by way of a bucket.
+    pub fn template(&self, rule_index: usize, bucket: Option<Bucket>) -> u32 {
+        let before = bucket.map_or(0, |bucket| bucket.index() + 1);
+        // Rules are fewer than fill it.
+        u32::try_from(before * self.table.rules().len() + rule_index).unwrap_or(u32::MAX)
+    }
+
+    /// The receipts of events that this region stores: see [`Plan::template`].
     pub fn templates(&self) -> &Arc<[ReceiptTemplate]> {
         &self.templates
     }

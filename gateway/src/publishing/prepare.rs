@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::plan::Plan;
 use super::source::Source;
+use crate::delay::{Aim, Bucket, park};
 use crate::fault::{FaultCode, Refusal};
 use crate::idempotence::Claim;
 use crate::routing::RouteTable;
@@ -39,6 +40,9 @@ pub enum Prepared {
         record: AppendRecord,
         /// What names it in its topic's window, where that has one.
         claim: Option<Claim>,
+        /// The wait that it begins with, and when that ends, in milliseconds since
+        /// the Unix epoch.
+        wait: Option<(Bucket, i64)>,
     },
     /// For the gateway of another region.
     Peer {
@@ -56,6 +60,7 @@ pub struct Preparation<'a> {
     bindings: &'a [Binding],
     source: &'a Source,
     limits: EventLimits,
+    max_wait_ms: i64,
     now_ms: i64,
     own_hops: Hops,
     remembers: bool,
@@ -84,7 +89,7 @@ impl<'a> Preparation<'a> {
         plan: &'a Plan,
         bindings: &'a [Binding],
         source: &'a Source,
-        limits: &EventLimits,
+        (limits, max_wait_ms): (&EventLimits, i64),
         now_ms: i64,
         count: usize,
     ) -> Self {
@@ -98,6 +103,7 @@ impl<'a> Preparation<'a> {
             bindings,
             source,
             limits,
+            max_wait_ms,
             now_ms,
             own_hops: Hops::default(),
             remembers: count >= WORTH_REMEMBERING,
@@ -119,17 +125,22 @@ impl<'a> Preparation<'a> {
         event
             .validate(&self.limits, self.source.validation())
             .map_err(|violations| Refusal::from(&violations))?;
+        let due_ms = self.due(&event)?;
         let choice = self.choose(&event)?;
         self.rule_counts[choice.count].1 += 1;
         let origin = self.origin(&event);
         match choice.broker_index {
-            Some(broker_index) => Ok(Prepared::Local {
-                broker_index,
-                // Rules are fewer than fill it.
-                template: u32::try_from(choice.rule_index).unwrap_or(u32::MAX),
-                record: self.bind(&event, choice.rule_index, broker_index, origin),
-                claim: self.claim(&event, choice.rule_index),
-            }),
+            Some(broker_index) => {
+                let record = self.bind(&event, choice.rule_index, broker_index, origin);
+                let (record, wait) = self.wait(record, due_ms);
+                Ok(Prepared::Local {
+                    broker_index,
+                    template: self.plan.template(choice.rule_index, wait.map(|(bucket, _)| bucket)),
+                    record,
+                    claim: self.claim(&event, choice.rule_index),
+                    wait,
+                })
+            }
             None => self.stamp(&event, choice.rule_index, origin),
         }
     }
@@ -139,6 +150,56 @@ impl<'a> Preparation<'a> {
         for (rule_index, events) in self.rule_counts {
             self.plan.count(rule_index, events);
         }
+    }
+
+    /// When the event is to be delivered, if that is later.
+    fn due(&self, event: &Event) -> Result<Option<i64>, Refusal> {
+        let now_ms = self.now_ms;
+        let due_ms = event.deliver_at_ms().filter(|due_ms| *due_ms > now_ms);
+        let max_ms = now_ms.saturating_add(self.max_wait_ms);
+        if due_ms.is_some_and(|due_ms| due_ms > max_ms) {
+            let message = format!(
+                "deliverat is more than {} days ahead; publish the event later, or ask the operator to raise \
+                 limits.max_deliver_at_seconds",
+                self.max_wait_ms / 86_400_000
+            );
+            return Err(Refusal::new(FaultCode::DeliverAtTooFar, message.clone())
+                .with_field("event.attributes.deliverat", message));
+        }
+        if let Some(expiry_ms) = event.expiry_time_ms()
+            && expiry_ms <= due_ms.unwrap_or(now_ms)
+        {
+            let message = match due_ms {
+                Some(_) => {
+                    "expirytime is not after deliverat, so the event would never be delivered; correct one of them"
+                }
+                None => {
+                    "expirytime is past, so the event would not be delivered any more; publish it sooner, or without one"
+                }
+            };
+            return Err(
+                Refusal::new(FaultCode::EventExpired, message).with_field("event.attributes.expirytime", message)
+            );
+        }
+        Ok(due_ms)
+    }
+
+    /// An event for later waits on its own broker, which is where its rule has it.
+    fn wait(&self, append: AppendRecord, due_ms: Option<i64>) -> (AppendRecord, Option<(Bucket, i64)>) {
+        let Some(due_ms) = due_ms else {
+            return (append, None);
+        };
+        let aim = Aim {
+            due_ms,
+            topic: append.topic,
+        };
+        let (bucket, record) = park(append.record, &aim, self.now_ms);
+        let append = AppendRecord {
+            topic: bucket.topic(),
+            partition: None,
+            record,
+        };
+        (append, Some((bucket, due_ms)))
     }
 
     fn choose(&mut self, event: &Event) -> Result<Choice, Refusal> {

@@ -11,23 +11,37 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use meridian_broker::AppendRecord;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::outcome::{EventResult, Outcome};
 use super::part::Part;
 use super::receipt::ReceiptTemplate;
+use crate::delay::Bucket;
 use crate::idempotence::claim::Ending;
 use crate::idempotence::{Claim, Verdict, Windows};
 
 /// The share of one broker, before it is appended.
 #[derive(Default)]
 pub(super) struct LocalShare {
-    /// Index of each event and its receipt's template.
-    pub(super) events: Vec<(u32, u32)>,
+    pub(super) events: Vec<Appended>,
     pub(super) records: Vec<AppendRecord>,
     /// The claims of those that have a window, with their places above.
     pub(super) claims: Vec<(usize, Claim)>,
+    /// Buckets that some of them wait in.
+    pub(super) buckets: SmallVec<[Bucket; 1]>,
+}
+
+/// An event on its way to a broker.
+#[derive(Clone, Copy)]
+pub(super) struct Appended {
+    /// Its place in the batch.
+    pub(super) index: u32,
+    /// Its receipt's.
+    pub(super) template: u32,
+    /// The wait that it begins with.
+    pub(super) wait: Option<(Bucket, i64)>,
 }
 
 /// The claims of events on their way, by their indices in the batch.
@@ -51,7 +65,7 @@ pub(super) async fn sift(
     let mut waiting = Vec::new();
     let mut gone = Vec::new();
     for ((place, claim), verdict) in places.into_iter().zip(claims).zip(verdicts) {
-        let (index, _) = share.events[place];
+        let index = share.events[place].index;
         match verdict {
             Verdict::Append => {
                 held.push((index, claim));
@@ -162,9 +176,13 @@ impl Held {
         let ending = |(index, claim): &(u32, Claim)| {
             let result = results.iter().find(|result| result.index == *index);
             let ending = match result.map(|result| &result.outcome) {
-                Some(Outcome::Stored { template, position }) => {
+                Some(Outcome::Stored {
+                    template,
+                    position,
+                    due_ms,
+                }) => {
                     let mut receipt = Vec::new();
-                    templates[*template as usize].encode(*position, &mut receipt);
+                    templates[*template as usize].encode(*position, *due_ms, &mut receipt);
                     Ending::Stored(Bytes::from(receipt))
                 }
                 _ => Ending::Free,

@@ -10,14 +10,14 @@ use bytestring::ByteString;
 use meridian_broker::{GroupName, NameError, TopicName};
 use meridian_event::{Header, Record};
 
-use crate::dispatch::DeadLetterOrder;
+use crate::dispatch::{AwayOrder, DeadLetterReason, RecordPlace};
 
 /// What the headers of a dead letter begin with.
 pub const HEADER_PREFIX: &str = "meridian-dead-letter-";
 /// Stands for the topic in a pattern.
 const PLACEHOLDER: &str = "{topic}";
 /// Most bytes of the last error that a dead letter repeats.
-const MAX_ERROR_BYTES: usize = 2_048;
+pub(super) const MAX_ERROR_BYTES: usize = 1_024;
 
 /// How the dead-letter topic of a topic is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl DeadLetterTopicPattern {
     }
 }
 
+impl DeadLetterTopicPattern {
+    /// Whether a topic is the dead-letter topic of some topic.
+    pub fn is_of_pattern(&self, topic: &TopicName) -> bool {
+        let text = topic.as_str();
+        let around = self.before.len() + self.after.len();
+        text.len() > around && text.starts_with(&self.before) && text.ends_with(&self.after)
+    }
+}
+
 impl FromStr for DeadLetterTopicPattern {
     type Err = DeadLetterTopicPatternError;
 
@@ -91,7 +100,12 @@ impl std::fmt::Display for DeadLetterTopicPattern {
 }
 
 /// The record as it was, with headers that say from where, why, how often, for whom and when.
-pub(super) fn dead_letter_record(order: &DeadLetterOrder, group: &GroupName, wall_millis: i64) -> Record {
+pub(super) fn dead_letter_record(
+    order: &AwayOrder,
+    reason: DeadLetterReason,
+    group: &GroupName,
+    times: &AttemptTimes,
+) -> Record {
     let is_foreign = |header: &&Header| !header.name.starts_with(HEADER_PREFIX);
     let mut headers: Vec<Header> = order.record.headers.iter().filter(is_foreign).cloned().collect();
     let mut add = |name: &str, value: String| {
@@ -100,18 +114,22 @@ pub(super) fn dead_letter_record(order: &DeadLetterOrder, group: &GroupName, wal
             Bytes::from(value),
         ));
     };
-    let partition = &order.claim.partition;
+    let RecordPlace { partition, position } = &order.source;
     add("topic", partition.topic.to_string());
     add("partition", partition.partition.to_string());
-    add("position", order.claim.position.to_string());
-    add("reason", order.reason.code().to_owned());
+    add("position", position.to_string());
+    add("reason", reason.code().to_owned());
     add("attempts", order.attempts.to_string());
-    add("error", cut(&order.error).to_owned());
+    add("error", shown_error(&order.error));
     add("group", group.to_string());
     if let Some(worker) = &order.worker {
         add("worker", worker.to_string());
     }
-    add("time", rfc3339(wall_millis));
+    if let Some((first_ms, last_ms)) = times.attempts {
+        add("first-attempt", rfc3339(first_ms));
+        add("last-attempt", rfc3339(last_ms));
+    }
+    add("time", rfc3339(times.now_ms));
     Record {
         key: order.record.key.clone(),
         headers,
@@ -120,8 +138,31 @@ pub(super) fn dead_letter_record(order: &DeadLetterOrder, group: &GroupName, wal
     }
 }
 
-fn cut(error: &str) -> &str {
-    &error[..error.floor_char_boundary(MAX_ERROR_BYTES)]
+/// Moments of a dead letter, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttemptTimes {
+    /// The first and the last hand-over to a worker, if there was one.
+    pub(super) attempts: Option<(i64, i64)>,
+    /// Now.
+    pub(super) now_ms: i64,
+}
+
+/// An error that came from a worker, fit for a header and a terminal: control characters escaped, cut to
+/// [`MAX_ERROR_BYTES`].
+pub(super) fn shown_error(error: &str) -> String {
+    let mut shown = String::with_capacity(error.len().min(MAX_ERROR_BYTES));
+    for character in error.chars() {
+        let before = shown.len();
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+        if shown.len() > MAX_ERROR_BYTES {
+            shown.truncate(before);
+            break;
+        }
+    }
+    shown
 }
 
 fn rfc3339(wall_millis: i64) -> String {
@@ -138,9 +179,9 @@ pub(super) mod tests {
     use meridian_broker::{Claim, TopicPartition};
 
     use super::*;
-    use crate::dispatch::{DeadLetterReason, ItemId};
+    use crate::dispatch::{Destination, ItemId};
 
-    pub(in crate::settlement) fn order(item: u64, value: &'static [u8]) -> DeadLetterOrder {
+    pub(in crate::settlement) fn order(item: u64, value: &'static [u8]) -> AwayOrder {
         let partition = TopicPartition {
             topic: "orders".parse().unwrap(),
             partition: 3,
@@ -154,19 +195,32 @@ pub(super) mod tests {
             value: Some(Bytes::from_static(value)),
             timestamp_ms: 12,
         };
-        DeadLetterOrder {
+        AwayOrder {
             item: ItemId(item),
+            source: RecordPlace {
+                partition: partition.clone(),
+                position: 40 + item,
+            },
+            handed_over: None,
+            first_attempt_ms: None,
             claim: Claim {
                 partition,
                 generation: 1,
                 position: 40 + item,
             },
             record,
-            reason: DeadLetterReason::MaxAttempts,
+            destination: Destination::DeadLetters(DeadLetterReason::MaxAttempts),
             attempts: 5,
             worker: Some("w".into()),
             error: "ä".repeat(MAX_ERROR_BYTES),
         }
+    }
+
+    #[test]
+    fn a_pattern_knows_its_topics() {
+        let pattern = DeadLetterTopicPattern::default();
+        let is = |topic: &str| pattern.is_of_pattern(&topic.parse().unwrap());
+        assert!(is("orders.dead-letters") && !is("orders") && !is(".dead-letters"));
     }
 
     #[test]
@@ -195,7 +249,12 @@ pub(super) mod tests {
     #[test]
     fn a_dead_letter_is_the_record_with_our_headers_once() {
         let order = order(2, b"v");
-        let record = dead_letter_record(&order, &"billing".parse().unwrap(), 1_700_000_000_250);
+        let times = AttemptTimes {
+            attempts: Some((1_700_000_000_000, 1_700_000_000_100)),
+            now_ms: 1_700_000_000_250,
+        };
+        let reason = DeadLetterReason::MaxAttempts;
+        let record = dead_letter_record(&order, reason, &"billing".parse().unwrap(), &times);
         assert_eq!(
             (&record.key, &record.value, record.timestamp_ms),
             (&order.record.key, &order.record.value, 12)
@@ -212,6 +271,8 @@ pub(super) mod tests {
             "attempts",
             "group",
             "worker",
+            "first-attempt",
+            "last-attempt",
             "time",
         ];
         assert_eq!(
@@ -224,11 +285,20 @@ pub(super) mod tests {
                 "5",
                 "billing",
                 "w",
+                "2023-11-14T22:13:20Z",
+                "2023-11-14T22:13:20.100Z",
                 "2023-11-14T22:13:20.250Z"
             ]
         );
         assert_eq!(header("error").len(), MAX_ERROR_BYTES);
         assert_eq!(record.header("ce_id").unwrap(), "1");
-        assert_eq!(record.headers.len(), 10);
+        assert_eq!(record.headers.len(), 12);
+    }
+
+    #[test]
+    fn errors_are_cut_between_characters_and_hold_no_controls() {
+        assert_eq!(shown_error("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        let long = shown_error(&format!("{}\n", "x".repeat(MAX_ERROR_BYTES - 1)));
+        assert_eq!(long.len(), MAX_ERROR_BYTES - 1, "an escape is whole or not there");
     }
 }

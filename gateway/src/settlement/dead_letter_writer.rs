@@ -1,4 +1,5 @@
-//! Appends dead letters until they are durable, for ever with backoff. Holding the record and its key meanwhile, and
+//! Appends what a group gives away until it is durable, for ever with backoff: dead letters, and records that wait for
+//! their next attempt in the due-time topics. Holding the record and its key meanwhile, and
 //! settling it afterwards, is the dispatcher's and the group's business.
 //!
 //! What holds: an order is answered once, and only after its dead letter is durable; one that cannot be written keeps no
@@ -9,12 +10,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use meridian_broker::{AdminErrorKind, AppendErrorKind, AppendRecord, Broker, GroupName, TopicName, TopicSpec};
+use meridian_broker::{
+    AdminErrorKind, AppendErrorKind, AppendRecord, Broker, GroupName, NameError, TopicName, TopicSpec,
+};
 use meridian_runtime::{Backoff, BackoffPolicy, SharedClock};
 use tokio::sync::{mpsc, watch};
 
-use super::dead_letter::{DeadLetterTopicPattern, dead_letter_record};
-use crate::dispatch::{DeadLetterOrder, DeadLetterReason, ItemId};
+use super::dead_letter::{AttemptTimes, DeadLetterTopicPattern, dead_letter_record};
+use super::retry::{retry_record, retry_topic};
+use crate::delay::{Aim, BrokerDelays, Bucket, park};
+use crate::dispatch::{AwayOrder, Destination, ItemId};
 
 /// Most orders that the writer holds.
 pub const MAX_PENDING: usize = 1_024;
@@ -23,13 +28,13 @@ const MAX_BATCH: usize = 256;
 /// How long one append may wait for room.
 const ADMIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A dead letter that is durable.
+/// A record that is durable in its other topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeadLetterDone {
+pub struct AwayDone {
     /// The record.
     pub item: ItemId,
-    /// Why it went there.
-    pub reason: DeadLetterReason,
+    /// Where it went, and why.
+    pub destination: Destination,
 }
 
 /// Whether dead letters get through.
@@ -55,7 +60,9 @@ pub struct DeadLetterWriter {
     pub broker: Arc<dyn Broker>,
     /// Whose.
     pub group: GroupName,
-    /// How the topics are called.
+    /// Where records wait for their next attempt.
+    pub delays: Arc<BrokerDelays>,
+    /// How the topics of dead letters are called.
     pub pattern: DeadLetterTopicPattern,
     /// Partitions of a topic that is made.
     pub partitions: u32,
@@ -67,17 +74,17 @@ pub struct DeadLetterWriter {
 
 /// An order that is not written yet.
 struct Failed {
-    order: DeadLetterOrder,
-    /// The topic, when that is what it lacks.
+    order: AwayOrder,
+    /// The topic, when that is what it lacks and what shall be made.
     missing: Option<TopicName>,
     reason: String,
 }
 
 impl DeadLetterWriter {
     /// Writes until the orders' sender or the answers' receiver is gone.
-    pub async fn run(self, mut orders: mpsc::Receiver<DeadLetterOrder>, done: mpsc::Sender<DeadLetterDone>, seed: u64) {
+    pub async fn run(self, mut orders: mpsc::Receiver<AwayOrder>, done: mpsc::Sender<AwayDone>, seed: u64) {
         let mut backoff = Backoff::new(BackoffPolicy::default(), seed);
-        let mut failing: Vec<DeadLetterOrder> = Vec::new();
+        let mut failing: Vec<AwayOrder> = Vec::new();
         let mut retry_at = tokio::time::Instant::now();
         let mut fresh = Vec::new();
         loop {
@@ -157,7 +164,7 @@ impl DeadLetterWriter {
     }
 
     /// Appends all at once. Topics that are missing are made, and their dead letters are tried once more at once.
-    async fn write(&self, orders: Vec<DeadLetterOrder>) -> (Vec<DeadLetterDone>, Vec<Failed>) {
+    async fn write(&self, orders: Vec<AwayOrder>) -> (Vec<AwayDone>, Vec<Failed>) {
         let (mut written, failed) = self.append(orders).await;
         let missing: HashSet<_> = failed.iter().filter_map(|failed| failed.missing.clone()).collect();
         if missing.is_empty() || !self.make_topics(missing).await {
@@ -172,21 +179,15 @@ impl DeadLetterWriter {
         (written, failed)
     }
 
-    async fn append(&self, orders: Vec<DeadLetterOrder>) -> (Vec<DeadLetterDone>, Vec<Failed>) {
+    async fn append(&self, orders: Vec<AwayOrder>) -> (Vec<AwayDone>, Vec<Failed>) {
         let mut failed = Vec::new();
         let mut batch = Vec::with_capacity(orders.len());
         let mut taken = Vec::with_capacity(orders.len());
-        let wall_millis = self.clock.wall_millis();
         for order in orders {
-            match self.pattern.topic_of(&order.claim.partition.topic) {
-                Ok(topic) => {
-                    let record = dead_letter_record(&order, &self.group, wall_millis);
-                    batch.push(AppendRecord {
-                        topic: topic.clone(),
-                        partition: None,
-                        record,
-                    });
-                    taken.push((order, topic));
+            match self.record_of(&order).await {
+                Ok(append) => {
+                    taken.push((order, append.topic.clone()));
+                    batch.push(append);
                 }
                 Err(error) => failed.push(Failed {
                     order,
@@ -209,18 +210,76 @@ impl DeadLetterWriter {
                 None => outcomes.next().unwrap_or_else(|| Err(no_outcome())),
             };
             match outcome {
-                Ok(_) => written.push(DeadLetterDone {
+                Ok(_) => written.push(AwayDone {
                     item: order.item,
-                    reason: order.reason,
+                    destination: order.destination,
                 }),
                 Err(error) => {
                     let reason = format!("{topic}: {error}");
                     let missing = (error.kind == AppendErrorKind::TopicNotFound).then_some(topic);
+                    let missing = missing.filter(|topic| match Bucket::of_topic(topic) {
+                        Some(bucket) => {
+                            self.delays.missed(bucket);
+                            false
+                        }
+                        None => true,
+                    });
                     failed.push(Failed { order, missing, reason });
                 }
             }
         }
         (written, failed)
+    }
+
+    /// What is appended for an order.
+    async fn record_of(&self, order: &AwayOrder) -> Result<AppendRecord, NameError> {
+        let times = self.times(order);
+        let (topic, record) = match order.destination {
+            Destination::DeadLetters(reason) => {
+                let topic = self.pattern.topic_of(&order.source.partition.topic)?;
+                (topic, dead_letter_record(order, reason, &self.group, &times))
+            }
+            Destination::Park { until } => {
+                let aim = Aim {
+                    due_ms: self.wall_of(until),
+                    topic: retry_topic(&self.group)?,
+                };
+                let first_ms = times.attempts.map_or(times.now_ms, |(first_ms, _)| first_ms);
+                let (bucket, record) = park(retry_record(order, first_ms), &aim, times.now_ms);
+                if let Err(error) = self.delays.ensure(bucket).await {
+                    tracing::warn!(group = %self.group, bucket = bucket.label(), %error, "a bucket cannot be made");
+                }
+                (bucket.topic(), record)
+            }
+        };
+        Ok(AppendRecord {
+            topic,
+            partition: None,
+            record,
+        })
+    }
+
+    fn times(&self, order: &AwayOrder) -> AttemptTimes {
+        let here = order
+            .handed_over
+            .map(|(first, last)| (self.wall_of(first), self.wall_of(last)));
+        let now_ms = self.clock.wall_millis();
+        let attempts = match (order.first_attempt_ms, here) {
+            (Some(first_ms), Some((_, last_ms))) => Some((first_ms, last_ms)),
+            (Some(first_ms), None) => Some((first_ms, first_ms)),
+            (None, here) => here,
+        };
+        AttemptTimes { attempts, now_ms }
+    }
+
+    /// The wall clock's time of a moment.
+    fn wall_of(&self, moment: std::time::Instant) -> i64 {
+        let now = self.clock.now();
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        self.clock
+            .wall_millis()
+            .saturating_add(millis(moment.saturating_duration_since(now)))
+            .saturating_sub(millis(now.saturating_duration_since(moment)))
     }
 
     /// True when all of them are there now.

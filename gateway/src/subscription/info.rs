@@ -44,8 +44,8 @@ pub struct GroupInfo {
     pub in_flight: usize,
     /// Records that are read and not settled.
     pub unsettled_records: usize,
-    /// Records on their way to a dead-letter topic.
-    pub dead_lettering: usize,
+    /// Records on their way to a dead-letter topic or to the due-time topics.
+    pub leaving: usize,
     /// Whether it is being read.
     pub state: GroupState,
     /// Why dead letters cannot be written, while they cannot.

@@ -34,6 +34,8 @@ pub struct SubscriptionMetrics {
     pub(super) settled: SettledCounters,
     pub(super) refused_settlements: Family<FixedLabel, Counter>,
     pub(super) dead_lettered: Family<FixedLabel, Counter>,
+    pub(super) parked: Counter,
+    pub(super) expired_events: Counter,
     pub(super) reader_faults: Family<FixedLabel, Counter>,
     pub(super) delivery_seconds: Histogram,
     delivered: BoundedFamily<GroupLabels, Counter>,
@@ -141,6 +143,16 @@ impl SubscriptionMetrics {
                 "Settlements that changed nothing, by outcome",
             )?,
             dead_lettered,
+            parked: take(
+                &registry,
+                "parked_retries",
+                "Records that wait for their next attempt in the due-time topics",
+            )?,
+            expired_events: take(
+                &registry,
+                "expired_events",
+                "Events dropped because their expirytime was past",
+            )?,
             reader_faults: take(
                 &registry,
                 "reader_faults",

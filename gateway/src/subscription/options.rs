@@ -26,6 +26,10 @@ pub(crate) const KEYS: &[&str] = &[
     "max_attempts",
     "release_delay_seconds",
     "max_release_delay_seconds",
+    "max_backoff_seconds",
+    "backoff_multiplier",
+    "park_after_seconds",
+    "expired_events",
     "heartbeat_seconds",
     "idle_group_seconds",
     "too_large_grace_seconds",
@@ -58,8 +62,16 @@ pub struct SubscriptionOptions {
     pub default_max_attempts: u32,
     /// The most that a session may ask for.
     pub max_attempts: u32,
-    /// The delay of the first RELEASE that names none; it doubles with each failure up to `max_release_delay`.
+    /// The ceiling of the first delay between attempts when the worker names none.
     pub release_delay: Duration,
+    /// The ceiling of every such delay.
+    pub max_backoff: Duration,
+    /// What the ceiling grows by from attempt to attempt.
+    pub backoff_multiplier: f64,
+    /// A longer delay is spent in the due-time topics, for records that hold no lock.
+    pub park_after: Duration,
+    /// Whether events whose `expirytime` is past are dropped, and not dead letters.
+    pub drop_expired: bool,
     /// The longest delay of a RELEASE.
     pub max_release_delay: Duration,
     /// From heartbeat to heartbeat.
@@ -92,7 +104,11 @@ impl Default for SubscriptionOptions {
             default_max_attempts: 5,
             max_attempts: 1_000,
             release_delay: Duration::from_secs(1),
-            max_release_delay: Duration::from_secs(900),
+            max_release_delay: Duration::from_secs(86_400),
+            max_backoff: Duration::from_secs(900),
+            backoff_multiplier: 2.0,
+            park_after: Duration::from_secs(30),
+            drop_expired: false,
             heartbeat: Duration::from_secs(5),
             idle_group: Duration::from_secs(2),
             too_large_grace: Duration::from_secs(10),
@@ -154,6 +170,15 @@ impl SubscriptionOptions {
                 0.0..=604_800.0,
                 faults,
             ),
+            max_backoff: seconds("max_backoff_seconds", default.max_backoff, 0.0..=86_400.0, faults),
+            backoff_multiplier: section.f64_or("backoff_multiplier", default.backoff_multiplier, 1.0..=10.0, faults),
+            park_after: seconds("park_after_seconds", default.park_after, 0.0..=86_400.0, faults),
+            drop_expired: section.choice_or(
+                "expired_events",
+                default.drop_expired,
+                &[("dead_letter", false), ("drop", true)],
+                faults,
+            ),
             heartbeat: seconds("heartbeat_seconds", default.heartbeat, 1.0..=60.0, faults),
             idle_group: seconds("idle_group_seconds", default.idle_group, 0.0..=300.0, faults),
             too_large_grace: seconds(
@@ -188,8 +213,8 @@ impl SubscriptionOptions {
         );
         within(
             "release_delay_seconds",
-            self.release_delay <= self.max_release_delay,
-            "max_release_delay_seconds",
+            self.release_delay <= self.max_backoff,
+            "max_backoff_seconds",
         );
     }
 
@@ -201,13 +226,13 @@ impl SubscriptionOptions {
         }
     }
 
-    /// The delays of RELEASE without one.
-    pub(super) fn release_backoff(&self) -> BackoffPolicy {
+    /// The delays between attempts of a session that does not say.
+    pub(super) fn retry(&self) -> BackoffPolicy {
         BackoffPolicy {
             initial: self.release_delay,
-            maximum: self.max_release_delay,
-            multiplier: 2.0,
-            jitter: 0.5,
+            maximum: self.max_backoff,
+            multiplier: self.backoff_multiplier,
+            jitter: 1.0,
         }
     }
 }
@@ -240,13 +265,14 @@ mod tests {
     #[test]
     fn every_fault_is_told_with_its_key() {
         let (_, faults) = read(
-            "default_lease_seconds: 90\nmax_lease_seconds: 60\nmax_session: 1\ndead_letter_topic: dlq\nmax_attempts: 0\n",
+            "default_lease_seconds: 90\nmax_lease_seconds: 60\nmax_session: 1\ndead_letter_topic: dlq\nmax_attempts: 0\nexpired_events: burn\n",
         );
         for told in [
             "default_lease_seconds: must not be over max_lease_seconds",
             "max_session: unknown key; did you mean `max_sessions`?",
             "dead_letter_topic: ",
             "max_attempts: ",
+            "expired_events: ",
         ] {
             assert!(faults.contains(told), "{told} is not in:\n{faults}");
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use meridian_broker::RegionName;
+use meridian_broker::{BrokerName, RegionName};
 use meridian_proto::meridian::subscriber_service_server::SubscriberServiceServer;
 use meridian_runtime::{Health, Metrics, RegisterError, SharedClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -26,6 +26,7 @@ use super::pauses::Pauses;
 use super::service::Service;
 use super::terms::{GroupKey, OpenTerms};
 use crate::brokers::Brokers;
+use crate::delay::DelayDesk;
 use crate::dispatch::{AttemptMemory, SessionId};
 use crate::fault::{FaultCode, Refusal};
 use crate::settlement::{DeadLetterWriter, DeadLetterWriterState};
@@ -56,6 +57,8 @@ pub struct Parts {
     pub region: RegionName,
     /// Whether lag is told under the name that dashboards of Kafka use as well.
     pub kafka_lag_alias: bool,
+    /// Where records wait for their next attempt.
+    pub delays: Arc<DelayDesk>,
 }
 
 /// What giving up came to.
@@ -77,6 +80,7 @@ pub struct Subscriptions {
     board: Arc<HealthBoard>,
     lag_board: Arc<LagBoard>,
     pauses: Arc<Pauses>,
+    delays: Arc<DelayDesk>,
     slots: Arc<Semaphore>,
     draining: CancellationToken,
     state: Mutex<State>,
@@ -120,6 +124,7 @@ impl Subscriptions {
             pauses: Arc::default(),
             clock: parts.clock,
             region: parts.region,
+            delays: parts.delays,
             draining: CancellationToken::new(),
             state: Mutex::default(),
         }))
@@ -317,15 +322,19 @@ impl Subscriptions {
     fn start(self: &Arc<Self>, terms: &OpenTerms, memory: AttemptMemory) -> Result<Handle, Refusal> {
         let key = terms.key.clone();
         let broker = self.brokers.get(key.broker.as_str()).cloned();
-        let broker = broker
-            .ok_or_else(|| Refusal::new(FaultCode::UnknownBroker, format!("there is no broker {}", key.broker)))?;
+        let broker = broker.ok_or_else(|| unknown(&key.broker))?;
         let (commands, commanded) = mpsc::channel(MAX_COMMANDS_WAITING);
-        let (dead_letters, ordered) = mpsc::channel(MAX_DEAD_LETTERS_WAITING);
-        let (done, dead_letters_done) = mpsc::channel(MAX_DEAD_LETTERS_WAITING);
+        let (away, ordered) = mpsc::channel(MAX_DEAD_LETTERS_WAITING);
+        let (done, away_done) = mpsc::channel(MAX_DEAD_LETTERS_WAITING);
         let (state, dead_letter_state) = watch::channel(DeadLetterWriterState::default());
         let writer = DeadLetterWriter {
             broker: Arc::clone(&broker),
             group: key.group.clone(),
+            delays: self
+                .delays
+                .of(&key.broker)
+                .cloned()
+                .ok_or_else(|| unknown(&key.broker))?,
             pattern: self.options.dead_letter_topic.clone(),
             partitions: self.options.dead_letter_partitions,
             clock: self.clock.clone(),
@@ -351,8 +360,8 @@ impl Subscriptions {
             seed: rand::random(),
             view: handle.view.clone(),
             commands: commanded,
-            dead_letters,
-            dead_letters_done,
+            away,
+            away_done,
             dead_letter_state,
         });
         tokio::spawn(writer.run(ordered, done, rand::random()));
@@ -392,6 +401,10 @@ async fn serve(subscriptions: Arc<Subscriptions>, key: GroupKey, owner: Owner, g
     };
     subscriptions.ended(&key, memory);
     gone.cancel();
+}
+
+fn unknown(broker: &BrokerName) -> Refusal {
+    Refusal::new(FaultCode::UnknownBroker, format!("there is no broker {broker}"))
 }
 
 fn drained() -> Refusal {

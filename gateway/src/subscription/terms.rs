@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use meridian_broker::{BrokerName, GroupName, MissingPositionPolicy, StartPosition, TopicName};
 use meridian_proto::meridian as wire;
+use meridian_runtime::BackoffPolicy;
 
 use super::options::SubscriptionOptions;
 use crate::brokers::Brokers;
@@ -19,6 +20,8 @@ use crate::fault::{FaultCode, Refusal};
 const MAX_TOPICS: usize = 256;
 /// Most bytes of a worker's name.
 const MAX_WORKER_ID_BYTES: usize = 256;
+/// The largest multiplier of a retry policy.
+const MAX_MULTIPLIER: f64 = 10.0;
 
 /// Names a group in this process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,6 +135,10 @@ pub(super) fn read_open(
         let words = format!("must have at most {MAX_WORKER_ID_BYTES} bytes and no control characters");
         faults.add::<()>("open.worker_id", words);
     }
+    let retry = open
+        .retry_policy
+        .as_ref()
+        .and_then(|policy| read_retry_policy(policy, options, &mut faults));
     let (Some(ordering), Some(start), Some(missing_position), Some(group), true) =
         (ordering, start, missing_position, group, faults.is_empty())
     else {
@@ -145,7 +152,10 @@ pub(super) fn read_open(
             start,
             missing_position,
         },
-        session: session_terms(&open, options),
+        session: SessionTerms {
+            retry: retry.unwrap_or_else(|| options.retry()),
+            ..session_terms(&open, options)
+        },
     })
 }
 
@@ -161,7 +171,50 @@ fn session_terms(open: &wire::OpenSession, options: &SubscriptionOptions) -> Ses
         credit_bytes: open.credit_bytes.min(options.max_credit_bytes),
         lease,
         max_attempts: or(open.max_attempts, options.default_max_attempts).min(options.max_attempts),
+        retry: options.retry(),
     }
+}
+
+/// The longest delay is cut to the limit; what makes no sense is a fault.
+fn read_retry_policy(
+    policy: &wire::RetryPolicy,
+    options: &SubscriptionOptions,
+    faults: &mut Faults,
+) -> Option<BackoffPolicy> {
+    let default = options.retry();
+    let mut span = |field: &str, asked: &Option<prost_types::Duration>, default: Duration| match asked {
+        None => Some(default),
+        Some(asked) => match Duration::try_from(*asked) {
+            Ok(span) => Some(span.min(options.max_release_delay)),
+            Err(_) => faults.add(
+                format!("open.retry_policy.{field}"),
+                "must be a duration of 0 seconds or more".to_owned(),
+            ),
+        },
+    };
+    let initial = span("initial_backoff", &policy.initial_backoff, default.initial);
+    let maximum = span("max_backoff", &policy.max_backoff, default.maximum);
+    let multiplier = match policy.multiplier {
+        0.0 => Some(default.multiplier),
+        asked if (1.0..=MAX_MULTIPLIER).contains(&asked) => Some(asked),
+        _ => faults.add(
+            "open.retry_policy.multiplier",
+            format!("must be 1 to {MAX_MULTIPLIER}, or 0 for the default"),
+        ),
+    };
+    let (initial, maximum) = (initial?, maximum?);
+    if policy.initial_backoff.is_some() && policy.max_backoff.is_some() && initial > maximum {
+        return faults.add(
+            "open.retry_policy.initial_backoff",
+            "must not be over max_backoff".to_owned(),
+        );
+    }
+    Some(BackoffPolicy {
+        initial: initial.min(maximum),
+        maximum,
+        multiplier: multiplier?,
+        ..default
+    })
 }
 
 fn broker_name(asked: &str, brokers: &Brokers) -> Result<BrokerName, Refusal> {

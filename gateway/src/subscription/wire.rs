@@ -32,6 +32,14 @@ impl Moment {
         UNIX_EPOCH + Duration::from_millis(u64::try_from(self.wall_millis).unwrap_or(0))
     }
 
+    /// The moment of a wall clock's time; `None` when it is too far to matter.
+    pub(super) fn instant(&self, wall_millis: i64) -> Option<Instant> {
+        match u64::try_from(wall_millis.saturating_sub(self.wall_millis)) {
+            Ok(ahead) => self.now.checked_add(Duration::from_millis(ahead)),
+            Err(_) => Some(self.now),
+        }
+    }
+
     fn timestamp(&self, at: Instant) -> prost_types::Timestamp {
         let ahead = at.saturating_duration_since(self.now).as_millis();
         let millis = self
@@ -73,9 +81,9 @@ pub(super) fn delivery(handover: Handover, moment: &Moment) -> wire::Delivery {
         delivery_id: handover.delivery_id,
         event: handover.event,
         attempt: handover.attempt,
-        topic: handover.claim.partition.topic.to_string(),
-        partition: handover.claim.partition.partition,
-        position: handover.claim.position,
+        topic: handover.source.partition.topic.to_string(),
+        partition: handover.source.partition.partition,
+        position: handover.source.position,
         lease_expires_at: Some(moment.timestamp(handover.lease_expires_at)),
     }
 }

@@ -18,6 +18,11 @@ pub enum Settlement {
         /// Why, for operators and the dead letter.
         reason: String,
     },
+    /// Not done: deliver it again, after the delay that the group's retry policy says.
+    Retry {
+        /// Why, for operators and the dead letter.
+        reason: String,
+    },
     /// Never again: to the dead-letter topic.
     Reject {
         /// Why, for operators and the dead letter.
@@ -27,8 +32,8 @@ pub enum Settlement {
 
 /// A result that says what becomes of the delivery.
 ///
-/// `()` and `Ok` accept. An `Err` releases with a delay that doubles with each
-/// attempt, from one second to a minute; the server's maximum of attempts then
+/// `()` and `Ok` accept. An `Err` releases; how long it waits is the gateway's
+/// to say, which alone counts attempts and spaces them. The maximum of attempts
 /// ends in the dead-letter topic.
 pub trait IntoSettlement {
     /// The settlement of a delivery that came for the `attempt`th time.
@@ -48,23 +53,14 @@ impl IntoSettlement for () {
 }
 
 impl<E: Display> IntoSettlement for Result<(), E> {
-    fn into_settlement(self, attempt: u32) -> Settlement {
+    fn into_settlement(self, _attempt: u32) -> Settlement {
         match self {
             Ok(()) => Settlement::Accept,
-            Err(error) => Settlement::Release {
-                delay: retry_delay(attempt),
+            Err(error) => Settlement::Retry {
                 reason: error.to_string(),
             },
         }
     }
-}
-
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
-fn retry_delay(attempt: u32) -> Duration {
-    let doublings = attempt.saturating_sub(1).min(16);
-    FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY)
 }
 
 /// Handles deliveries. Any `Fn(Delivery) -> Future` whose output says what
@@ -112,16 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_releases_with_a_growing_delay() {
-        let settle = |attempt| Err::<(), _>("no stock").into_settlement(attempt);
-        let delay = |attempt| match settle(attempt) {
-            Settlement::Release { delay, reason } => {
-                assert_eq!(reason, "no stock");
-                delay.as_secs()
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([delay(1), delay(2), delay(4), delay(40)], [1, 2, 8, 60]);
+    fn an_error_leaves_the_delay_to_the_gateway() {
+        let reason = String::from("no stock");
+        let settled = Err::<(), _>("no stock").into_settlement(3);
+        assert_eq!(settled, Settlement::Retry { reason });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use meridian_proto::meridian::{MissingPositionPolicy, OpenSession, Ordering, StartPosition};
+use meridian_proto::meridian::{MissingPositionPolicy, OpenSession, Ordering, RetryPolicy, StartPosition};
 
 use crate::endpoint::Gateway;
 use crate::error::{ConfigurationError, WorkerError};
@@ -113,6 +113,19 @@ impl WorkerBuilder {
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.open.max_attempts = attempts;
+        self
+    }
+
+    /// Delays between the attempts of an event when the handler names none:
+    /// exponential, with full jitter, from `initial` to `maximum`. Default: the
+    /// server's.
+    #[must_use]
+    pub fn retry_backoff(mut self, initial: Duration, maximum: Duration, multiplier: f64) -> Self {
+        self.open.retry_policy = Some(RetryPolicy {
+            initial_backoff: prost_types::Duration::try_from(initial).ok(),
+            max_backoff: prost_types::Duration::try_from(maximum).ok(),
+            multiplier,
+        });
         self
     }
 

@@ -372,8 +372,7 @@ impl<H: Handler> Session<'_, H> {
 
 fn panicked(error: &JoinError) -> Settlement {
     warn!(%error, "the handler panicked");
-    Settlement::Release {
-        delay: Duration::from_secs(1),
+    Settlement::Retry {
         reason: "the handler panicked".to_owned(),
     }
 }
@@ -382,6 +381,7 @@ fn settlement(delivery_id: u64, outcome: Settlement) -> wire::Settlement {
     let (action, delay, reason) = match outcome {
         Settlement::Accept => (SettlementAction::Accept, None, String::new()),
         Settlement::Release { delay, reason } => (SettlementAction::Release, Some(delay), reason),
+        Settlement::Retry { reason } => (SettlementAction::Release, None, reason),
         Settlement::Reject { reason } => (SettlementAction::Reject, None, reason),
     };
     wire::Settlement {

@@ -14,11 +14,14 @@ use rand::seq::IteratorRandom;
 use crate::dispatch::*;
 use crate::settlement::Word;
 
+mod endings;
+
 /// How a record ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     Accepted,
-    DeadLettered,
+    /// Durable in another topic.
+    Away,
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +38,10 @@ enum Place {
     DeadLettering {
         reason: DeadLetterReason,
     },
+    /// On its way to the due-time topics.
+    Parking {
+        until: Instant,
+    },
     Ended,
 }
 
@@ -43,6 +50,7 @@ struct Logged {
     key: Option<usize>,
     size: u64,
     is_event: bool,
+    expires_at: Option<Instant>,
     failures: u32,
     delivered: bool,
     place: Place,
@@ -85,13 +93,21 @@ impl Model {
 
     // What the world does.
 
-    pub(super) fn read(&mut self, partition: usize, key: Option<usize>, size: u64, is_event: bool) -> Work {
+    pub(super) fn read(
+        &mut self,
+        partition: usize,
+        key: Option<usize>,
+        size: u64,
+        is_event: bool,
+        expires_at: Option<Instant>,
+    ) -> Work {
         let size = if is_event { size } else { 0 };
         let place = Place::Held { not_before: None };
         self.logs[partition].push(Logged {
             key,
             size,
             is_event,
+            expires_at,
             failures: 0,
             delivered: false,
             place,
@@ -118,6 +134,8 @@ impl Model {
             } else {
                 Err("foreign".to_owned())
             },
+            expires_at: logged.expires_at,
+            prior: None,
         }
     }
 
@@ -258,7 +276,12 @@ impl Model {
     // What the dispatcher did.
 
     pub(super) fn handed_over(&mut self, handover: &Handover, now: Instant) {
-        let (number, position) = self.locate(&handover.claim);
+        let claim = Claim {
+            partition: handover.source.partition.clone(),
+            generation: self.generations[handover.source.partition.partition as usize],
+            position: handover.source.position,
+        };
+        let (number, position) = self.locate(&claim);
         self.assert_alone(number, position);
         self.assert_in_order(number, position);
         let session = self
@@ -277,6 +300,7 @@ impl Model {
             not_before.is_none_or(|not_before| not_before <= now),
             "before its delay is over"
         );
+        assert!(logged.expires_at.is_none_or(|at| at > now), "after its time");
         assert_eq!(handover.attempt, logged.failures + 1);
         assert_eq!(
             handover.lease_expires_at,
@@ -373,6 +397,17 @@ impl Model {
             Word::Release { delay, .. } => {
                 let not_before = delay.filter(|delay| !delay.is_zero()).map(|delay| now + delay);
                 self.take_back(number, position, Some(max_attempts), not_before);
+                let has_lock = match self.ordering {
+                    DeliveryOrdering::Key => self.logs[number][position as usize].key.is_some(),
+                    DeliveryOrdering::Partition => true,
+                    DeliveryOrdering::Unordered => false,
+                };
+                let logged = &mut self.logs[number][position as usize];
+                if let (Some(delay), false, Place::Held { .. }) = (delay, has_lock, &logged.place)
+                    && *delay > super::PARK_AFTER
+                {
+                    logged.place = Place::Parking { until: now + *delay };
+                }
                 let expected = match self.logs[number][position as usize].place {
                     Place::DeadLettering { .. } => Settled::DeadLettered,
                     _ => Settled::Released,
@@ -396,29 +431,6 @@ impl Model {
                 *until = now + lease;
             }
         }
-    }
-
-    pub(super) fn dead_letter_ordered(&mut self, order: &DeadLetterOrder) {
-        let (number, position) = self.locate(&order.claim);
-        let logged = &mut self.logs[number][position as usize];
-        assert_eq!(order.attempts, logged.failures);
-        match (&logged.place, order.reason) {
-            (Place::DeadLettering { reason }, told) => assert_eq!(*reason, told),
-            (Place::Held { .. }, DeadLetterReason::NotACloudEvent) => assert!(!logged.is_event),
-            (Place::Held { .. }, DeadLetterReason::TooLarge) => assert!(logged.size > 0),
-            (place, reason) => panic!("dead letter for {reason:?} while {place:?}"),
-        }
-        logged.place = Place::DeadLettering { reason: order.reason };
-    }
-
-    pub(super) fn end(&mut self, claim: &Claim, ended: Ended) {
-        let (number, position) = self.locate(claim);
-        let logged = &mut self.logs[number][position as usize];
-        assert!(!matches!(logged.place, Place::Ended), "settled twice: {logged:?}");
-        if ended == Ended::DeadLettered {
-            assert!(matches!(logged.place, Place::DeadLettering { .. }), "{logged:?}");
-        }
-        logged.place = Place::Ended;
     }
 
     fn locate(&self, claim: &Claim) -> (usize, u64) {
@@ -445,27 +457,5 @@ impl Model {
             .filter(|logged| !matches!(logged.place, Place::Ended))
             .count();
         assert_eq!(held.records, records, "nothing is lost and nothing comes from nowhere");
-    }
-
-    pub(super) fn all_ended(&self) -> bool {
-        self.logs
-            .iter()
-            .flatten()
-            .all(|logged| matches!(logged.place, Place::Ended))
-    }
-
-    pub(super) fn assert_all_ended(&self) {
-        let left: Vec<_> = self
-            .logs
-            .iter()
-            .flatten()
-            .filter(|logged| !matches!(logged.place, Place::Ended))
-            .collect();
-        assert!(
-            left.is_empty(),
-            "{} records never ended, such as {:?}",
-            left.len(),
-            left[0]
-        );
     }
 }

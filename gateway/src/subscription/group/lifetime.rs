@@ -84,12 +84,12 @@ impl Owner {
         if self.end.is_some() {
             return;
         }
-        if self.parts.dead_letters.is_closed() {
+        if self.parts.away.is_closed() {
             let words = "the task that writes the group's dead letters failed; open the session again";
             self.end = Some(End::refused(Refusal::new(FaultCode::DeadLetterFailed, words)));
             return;
         }
-        let is_writing = self.dispatcher.held().dead_lettering > 0;
+        let is_writing = self.dispatcher.held().leaving > 0;
         if let Some(leaving) = &self.leaving {
             if now >= leaving.deadline {
                 let words = format!(
@@ -130,6 +130,11 @@ impl Owner {
         };
         if let Err(error) = self.reading.close(limit).await {
             tracing::warn!(group = %self.parts.key, %error, "the last settlements were not committed; their events come again");
+        }
+        if let Some(retries) = self.retries
+            && let Err(error) = retries.close(limit).await
+        {
+            tracing::warn!(group = %self.parts.key, %error, "the last settlements of retries were not committed");
         }
         self.parts.board.tell(&self.parts.key, None);
         self.parts.metrics.remove();

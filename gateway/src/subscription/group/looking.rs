@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::members::Member;
 use super::owner::Owner;
+use super::reading::Reading;
 use super::view::GroupView;
 use crate::dispatch::SessionId;
 use crate::settlement::DeadLetterWriterState;
@@ -18,7 +19,8 @@ impl Owner {
     /// Refreshes what others see, and sends heartbeats when they are due.
     pub(super) fn look(&mut self, now: Instant) {
         self.next_look = now + LOOK_INTERVAL;
-        let positions = self.reading.positions();
+        let mut positions = self.reading.positions();
+        positions.extend(self.retries.iter().flat_map(Reading::positions));
         let state = match self.leaving {
             Some(_) => GroupState::Draining,
             None => self.state(),
@@ -44,7 +46,7 @@ impl Owner {
                 .show_held(&self.parts.key, &positions, &oldest, wall_millis);
         }
         metrics.in_flight.set(gauge(held.in_flight));
-        metrics.dead_letters_waiting.set(gauge(held.dead_lettering));
+        metrics.dead_letters_waiting.set(gauge(held.leaving));
         metrics.lag.set(gauge(positions.iter().map(lag).sum::<u64>()));
         let dead_letter_fault = match &*self.parts.dead_letter_state.borrow() {
             DeadLetterWriterState::Writing => None,
@@ -57,7 +59,7 @@ impl Owner {
             sessions: self.members.len(),
             in_flight: held.in_flight,
             unsettled_records: held.records,
-            dead_lettering: held.dead_lettering,
+            leaving: held.leaving,
             state,
             dead_letter_fault,
             positions,

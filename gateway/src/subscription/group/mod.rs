@@ -7,6 +7,7 @@
 //! - `settling`: settlements of workers, and dead letters that are done.
 //! - `pausing`: an operator's pause, and its end.
 //! - `reading`: the reader: opened, followed, opened again after a fault.
+//! - `retries`: the reader of the group's own retry topic.
 //! - `looking`: views, gauges, health and heartbeats.
 //! - `members`: the sessions' streams: what waits for them, and who is stalled.
 //! - `view`: what the gateway sees of the group, refreshed a few times a second.
@@ -18,6 +19,7 @@ mod members;
 mod owner;
 mod pausing;
 mod reading;
+mod retries;
 mod settling;
 mod view;
 

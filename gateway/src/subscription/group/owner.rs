@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use meridian_broker::{Broker, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
-use meridian_event::Binding;
+use meridian_event::{Binding, Event};
 use meridian_runtime::SharedClock;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -16,12 +16,14 @@ use super::lifetime::{End, Leaving};
 use super::members::{Member, Members};
 use super::pausing::PauseWatch;
 use super::reading::Reading;
+use super::retries::{next_of, retry_options};
 use super::view::SharedView;
 use crate::dispatch::{
-    AttemptMemory, DeadLetterOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
+    AttemptMemory, AwayOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
 };
 use crate::fault::{FaultCode, Refusal};
-use crate::settlement::{DeadLetterDone, DeadLetterWriterState};
+use crate::settlement::retry::{read_retry, retry_topic};
+use crate::settlement::{AwayDone, DeadLetterWriterState};
 use crate::subscription::board::HealthBoard;
 use crate::subscription::lag::LagBoard;
 use crate::subscription::metrics::GroupMetrics;
@@ -54,8 +56,8 @@ pub(in crate::subscription) struct OwnerParts {
     pub(in crate::subscription) seed: u64,
     pub(in crate::subscription) view: SharedView,
     pub(in crate::subscription) commands: mpsc::Receiver<Command>,
-    pub(in crate::subscription) dead_letters: mpsc::Sender<DeadLetterOrder>,
-    pub(in crate::subscription) dead_letters_done: mpsc::Receiver<DeadLetterDone>,
+    pub(in crate::subscription) away: mpsc::Sender<AwayOrder>,
+    pub(in crate::subscription) away_done: mpsc::Receiver<AwayDone>,
     pub(in crate::subscription) dead_letter_state: watch::Receiver<DeadLetterWriterState>,
 }
 
@@ -65,6 +67,8 @@ pub(in crate::subscription) struct Owner {
     pub(super) dispatcher: Dispatcher,
     pub(super) members: Members,
     pub(super) reading: Reading,
+    /// Reads what waited in the due-time topics for this group; `None` where the group's name is too long for a topic.
+    pub(super) retries: Option<Reading>,
     pub(super) room: Arc<Notify>,
     pub(super) settle_refusals: SettleRefusals,
     next_session: u64,
@@ -81,11 +85,21 @@ pub(in crate::subscription) struct Owner {
     outputs: Vec<Output>,
 }
 
+/// Which of the group's topics are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Topics {
+    /// Those that its sessions name.
+    Own,
+    /// Its retry topic.
+    Retry,
+}
+
 /// What a turn begins with.
 enum Turn {
     Commands,
     Read(Result<ReadEvent, ReadError>),
-    DeadLettered,
+    ReadRetry(Result<ReadEvent, ReadError>),
+    Away,
     Room,
     Timer,
 }
@@ -99,7 +113,8 @@ impl Owner {
             max_delivery_bytes: options.max_delivery_bytes,
             max_credit_messages: options.max_credit_messages,
             max_credit_bytes: options.max_credit_bytes,
-            release_backoff: options.release_backoff(),
+            park_after: retry_topic(&parts.key.group).is_ok().then_some(options.park_after),
+            drop_expired: options.drop_expired,
             too_large_grace: options.too_large_grace,
         };
         let reader = ReaderOptions {
@@ -110,6 +125,8 @@ impl Owner {
             ..ReaderOptions::new(parts.key.group.clone(), parts.terms.topics.clone())
         };
         let pause = parts.pauses.of(&parts.key, Moment::of(&*parts.clock).wall());
+        let retries = retry_options(&parts, &reader)
+            .map(|options| Reading::of_optional_topic(Arc::clone(&parts.broker), options, parts.seed));
         let now = parts.clock.now();
         let heartbeat = options.heartbeat;
         let memory = std::mem::replace(&mut parts.memory, AttemptMemory::new(0));
@@ -117,6 +134,7 @@ impl Owner {
             dispatcher: Dispatcher::new(dispatch, memory, parts.seed),
             members: Members::new(options.max_credit_messages),
             reading: Reading::new(Arc::clone(&parts.broker), reader, parts.seed, pause.is_some()),
+            retries,
             room: Arc::new(Notify::new()),
             settle_refusals: SettleRefusals::default(),
             next_session: 0,
@@ -147,9 +165,11 @@ impl Owner {
                         self.obey(command);
                     }
                 }
-                Turn::Read(Ok(event)) => self.take_in(event),
+                Turn::Read(Ok(event)) => self.take_in(event, Topics::Own),
+                Turn::ReadRetry(Ok(event)) => self.take_in(event, Topics::Retry),
                 Turn::Read(Err(error)) => self.reader_failed(&error),
-                Turn::DeadLettered => {}
+                Turn::ReadRetry(Err(error)) => self.retry_reader_failed(&error),
+                Turn::Away => {}
                 Turn::Room => {
                     for id in self.members.take_writable() {
                         self.dispatcher.set_writable(id, true);
@@ -157,13 +177,13 @@ impl Owner {
                 }
                 Turn::Timer => {}
             }
-            self.finish_dead_letters();
+            self.finish_away();
             let now = self.parts.clock.now();
             self.follow_pause(now);
             let lapsed = self.dispatcher.expire(now);
             self.parts.metrics.all.expired.inc_by(lapsed as u64);
             self.hand_over(now);
-            self.order_dead_letters();
+            self.order_away();
             if now >= self.next_look {
                 self.look(now);
             }
@@ -177,15 +197,16 @@ impl Owner {
         if self.members.is_dirty() {
             return Turn::Timer;
         }
-        let reads_on = self.reads_on();
+        let (reads_on, is_paused) = (self.reads_on(), self.pause.is_some());
         let deadline = [self.dispatcher.next_deadline(), self.lifetime_deadline()];
         let wake = deadline.into_iter().flatten().fold(self.next_look, Instant::min);
         tokio::select! {
             _ = self.parts.commands.recv_many(commands, MAX_COMMANDS_PER_TURN) => Turn::Commands,
             event = self.reading.next(), if reads_on => Turn::Read(event),
-            Some(done) = self.parts.dead_letters_done.recv() => {
-                self.dead_letter_done(done);
-                Turn::DeadLettered
+            event = next_of(&mut self.retries), if !is_paused => Turn::ReadRetry(event),
+            Some(done) = self.parts.away_done.recv() => {
+                self.away_done(done);
+                Turn::Away
             }
             () = self.room.notified() => Turn::Room,
             () = tokio::time::sleep(wake.saturating_duration_since(now)) => Turn::Timer,
@@ -301,27 +322,44 @@ impl Owner {
 
     // Reading.
 
-    fn take_in(&mut self, event: ReadEvent) {
-        self.reading.works();
+    fn take_in(&mut self, event: ReadEvent, topics: Topics) {
+        let reading = match (&mut self.retries, topics) {
+            (Some(retries), Topics::Retry) => retries,
+            (_, _) => &mut self.reading,
+        };
+        reading.works();
         match event {
             ReadEvent::Records(records) => {
+                let moment = Moment::of(&*self.parts.clock);
                 for ReadRecord { claim, record, .. } in records {
-                    let event = Binding::unbind(&record).map(|event| event.encoded().clone());
-                    let event = event.map_err(|error| error.to_string());
-                    self.dispatcher.take(Work { claim, record, event });
+                    let (record, prior) = match topics {
+                        Topics::Own => (record, None),
+                        Topics::Retry => read_retry(record),
+                    };
+                    let event = Binding::unbind(&record);
+                    let expiry_ms = event.as_ref().ok().and_then(Event::expiry_time_ms);
+                    self.dispatcher.take(Work {
+                        claim,
+                        record,
+                        event: event
+                            .map(|event| event.encoded().clone())
+                            .map_err(|error| error.to_string()),
+                        expires_at: expiry_ms.and_then(|expiry_ms| moment.instant(expiry_ms)),
+                        prior,
+                    });
                 }
             }
             ReadEvent::Assigned(assignments) => {
                 for assignment in assignments {
                     self.dispatcher
                         .revoke(&assignment.partition, Some(assignment.generation));
-                    self.reading.assigned(&assignment.partition);
+                    reading.assigned(&assignment.partition);
                 }
             }
             ReadEvent::Revoked(partitions) => {
                 for partition in partitions {
                     self.dispatcher.revoke(&partition, None);
-                    self.reading.revoked(&partition);
+                    reading.revoked(&partition);
                 }
             }
             ReadEvent::Gap(gap) => {
@@ -376,6 +414,11 @@ impl Owner {
                         self.observe(handover.attempt, handover.recorded_ms, moment.wall_millis);
                         let session = handover.session;
                         self.members.deliver(session, wire::delivery(handover, &moment));
+                    }
+                    Output::Expired(claim) => {
+                        self.parts.metrics.all.expired_events.inc();
+                        // A stale claim means that the record comes again, and is dropped again.
+                        let _ = self.settle_claim(&claim);
                     }
                     Output::TooLarge {
                         session,

@@ -56,7 +56,7 @@ impl Owner {
             return;
         }
         let held = self.dispatcher.held();
-        let is_settled = held.in_flight == 0 && held.dead_lettering == 0;
+        let is_settled = held.in_flight == 0 && held.leaving == 0;
         for watch in &mut self.pause_watches {
             if let Some(seen) = watch.seen.take() {
                 // Whoever asked may be gone, here and below.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use meridian_broker::{
-    Broker, GroupName, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler,
+    Broker, GroupName, PartitionPosition, ReadError, ReadEvent, Reader, ReaderOptions, ReaderState, Settler, TopicName,
     TopicPartition,
 };
 use meridian_runtime::{Backoff, BackoffPolicy};
@@ -19,6 +19,8 @@ use crate::subscription::info::GroupState;
 
 /// How long a reader that failed may take to leave before the next one is opened.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How often a topic is looked for that is not there yet.
+const LOOK_FOR_TOPIC: Duration = Duration::from_secs(5);
 
 enum Source {
     Opening(BoxFuture<'static, Result<Box<dyn Reader>, ReadError>>),
@@ -38,6 +40,8 @@ pub(super) struct Reading {
     broker: Arc<dyn Broker>,
     options: ReaderOptions,
     source: Source,
+    /// The topic may never come to be, so nobody waits for the opening.
+    is_optional: bool,
     settler: Option<Arc<dyn Settler>>,
     assigned: BTreeSet<TopicPartition>,
     backoff: Backoff,
@@ -55,11 +59,41 @@ impl Reading {
             broker,
             options,
             source,
+            is_optional: false,
             settler: None,
             assigned: BTreeSet::new(),
             backoff: Backoff::new(BackoffPolicy::default(), seed),
             fault: None,
         }
+    }
+
+    /// The same of a topic that may never come to be: it is looked for, and read once it is there.
+    pub(super) fn of_optional_topic(broker: Arc<dyn Broker>, options: ReaderOptions, seed: u64) -> Self {
+        let mut reading = Self {
+            broker,
+            options,
+            source: Source::Ended,
+            is_optional: true,
+            settler: None,
+            assigned: BTreeSet::new(),
+            backoff: Backoff::new(BackoffPolicy::default(), seed),
+            fault: None,
+        };
+        let (broker, options) = (Arc::clone(&reading.broker), reading.options.clone());
+        reading.source = Source::Opening(Box::pin(async move {
+            for topic in &options.topics {
+                while broker.admin().describe_topic(topic).await.is_err() {
+                    tokio::time::sleep(LOOK_FOR_TOPIC).await;
+                }
+            }
+            broker.open_reader(options).await
+        }));
+        reading
+    }
+
+    /// Whether a topic is among those that it reads.
+    pub(super) fn reads(&self, topic: &TopicName) -> bool {
+        self.options.topics.contains(topic)
     }
 
     /// What happens next. Cancel safe.
@@ -185,6 +219,7 @@ impl Reading {
     pub(super) async fn close(self, limit: Duration) -> Result<(), ReadError> {
         match self.source {
             Source::Open(reader) => reader.close(limit).await,
+            Source::Opening(_) if self.is_optional => Ok(()),
             Source::Opening(opening) => close_opening(opening, limit).await,
             Source::Leaving { leaving, .. } => {
                 // What it had to commit, it commits or tells by itself.

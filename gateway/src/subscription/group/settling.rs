@@ -7,9 +7,9 @@ use meridian_broker::{Claim, SettleError};
 use meridian_proto::meridian as wire_types;
 
 use super::owner::Owner;
-use crate::dispatch::{Refusal, SessionId, Settled};
+use crate::dispatch::{Destination, Refusal, SessionId, Settled};
 use crate::fault::FaultCode;
-use crate::settlement::{DeadLetterDone, Word, WordLimits};
+use crate::settlement::{AwayDone, Word, WordLimits};
 use crate::subscription::wire;
 
 impl Owner {
@@ -69,8 +69,12 @@ impl Owner {
         }
     }
 
-    fn settle_claim(&self, claim: &Claim) -> Result<(), Refusal> {
-        let Some(settler) = self.reading.settler() else {
+    pub(super) fn settle_claim(&self, claim: &Claim) -> Result<(), Refusal> {
+        let retries = self
+            .retries
+            .as_ref()
+            .filter(|retries| retries.reads(&claim.partition.topic));
+        let Some(settler) = retries.unwrap_or(&self.reading).settler() else {
             return Err(Refusal::Stale);
         };
         settler.settle(claim).map_err(|error| {
@@ -94,31 +98,30 @@ impl Owner {
             .inc();
     }
 
-    pub(super) fn dead_letter_done(&mut self, done: DeadLetterDone) {
-        let Some(claim) = self.dispatcher.dead_lettered(done.item) else {
+    pub(super) fn away_done(&mut self, done: AwayDone) {
+        let Some(claim) = self.dispatcher.gone(done.item) else {
             return; // its partition has moved: whoever has it now decides anew
         };
-        self.parts
-            .metrics
-            .all
-            .dead_lettered
-            .get_or_create(&[("reason", done.reason.code())])
-            .inc();
+        let metrics = &self.parts.metrics.all;
+        match done.destination {
+            Destination::DeadLetters(reason) => metrics.dead_lettered.get_or_create(&[("reason", reason.code())]).inc(),
+            Destination::Park { .. } => metrics.parked.inc(),
+        };
         // A stale claim means the same here: the record comes again, and its dead letter is there twice.
         let _ = self.settle_claim(&claim);
     }
 
     /// Takes what else is done without waiting.
-    pub(super) fn finish_dead_letters(&mut self) {
-        while let Ok(done) = self.parts.dead_letters_done.try_recv() {
-            self.dead_letter_done(done);
+    pub(super) fn finish_away(&mut self) {
+        while let Ok(done) = self.parts.away_done.try_recv() {
+            self.away_done(done);
         }
     }
 
-    /// Gives the writer as many dead letters as it takes now; the others wait in the dispatcher.
-    pub(super) fn order_dead_letters(&mut self) {
-        while let Ok(permit) = self.parts.dead_letters.try_reserve() {
-            let Some(order) = self.dispatcher.next_dead_letter() else {
+    /// Gives the writer as many records as it takes now; the others wait in the dispatcher.
+    pub(super) fn order_away(&mut self) {
+        while let Ok(permit) = self.parts.away.try_reserve() {
+            let Some(order) = self.dispatcher.next_away() else {
                 return;
             };
             permit.send(order);
