@@ -12,22 +12,24 @@
 mod kafka_cluster;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use meridian_broker::adapters::kafka::config::KafkaConfig;
+use meridian_broker::adapters::kafka::config::{KafkaConfig, KafkaSasl, KafkaSecurity, SaslMechanism};
 use meridian_broker::conformance::{Fixture, Need, Settings};
 use meridian_broker::{
     Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, TopicPartition, TopicSpec, connect,
 };
 use meridian_fault_proxy::Proxy;
-use meridian_runtime::SystemClock;
 use meridian_runtime::metrics::Metrics;
+use meridian_runtime::{Secret, SystemClock};
 
-use self::kafka_cluster::{Cluster, running, tool};
+use self::kafka_cluster::{Cluster, PASSWORD, USER, running, tool};
 
 meridian_broker::conformance_suite!(KafkaFixture::start);
 meridian_broker::remote_conformance_suite!(KafkaFixture::start);
 meridian_broker::faulty_conformance_suite!(KafkaFixture::start);
+meridian_broker::guarded_conformance_suite!(KafkaFixture::start);
 
 struct KafkaFixture {
     bootstrap: String,
@@ -60,11 +62,16 @@ impl KafkaFixture {
 }
 
 async fn open(bootstrap: &str, settings: &Settings) -> Arc<dyn Broker> {
+    open_with(bootstrap, settings, KafkaSecurity::default()).await
+}
+
+async fn open_with(bootstrap: &str, settings: &Settings, security: KafkaSecurity) -> Arc<dyn Broker> {
     let mut config = KafkaConfig::new(vec![bootstrap.to_owned()]);
     config.max_in_flight_records = settings.max_in_flight_records;
     config.max_in_flight_bytes = settings.max_in_flight_bytes;
     config.max_record_bytes = settings.max_record_bytes;
     config.delivery_timeout = Some(settings.delivery_timeout);
+    config.security = security;
     let config = BrokerConfig {
         region: RegionName::new("us-east").unwrap(),
         name: BrokerName::new("main").unwrap(),
@@ -130,5 +137,23 @@ impl Fixture for KafkaFixture {
 
     fn thaw_broker(&self) {
         self.own().signal("CONT");
+    }
+
+    async fn connect_with_password(&self, right: bool) -> Arc<dyn Broker> {
+        let password = if right { PASSWORD } else { "another" };
+        let sasl = KafkaSasl {
+            mechanism: SaslMechanism::Plain,
+            username: USER.to_owned(),
+            password: Secret::new(password),
+        };
+        let security = KafkaSecurity {
+            tls: None,
+            sasl: Some(sasl),
+        };
+        let settings = Settings {
+            delivery_timeout: Duration::from_secs(3),
+            ..Settings::default()
+        };
+        open_with(&self.own().guarded(), &settings, security).await
     }
 }

@@ -100,4 +100,11 @@ pub trait Fixture: Send + Sync {
     fn thaw_broker(&self) {
         panic!("this fixture cannot thaw its broker: override `thaw_broker`")
     }
+
+    /// A handle that shows the broker a password, the right one or a wrong one; the broker, a case's
+    /// own, asks for it. A fixture that runs
+    /// [`guarded_conformance_suite!`](crate::guarded_conformance_suite) has it.
+    async fn connect_with_password(&self, _right: bool) -> Arc<dyn Broker> {
+        panic!("this fixture's broker asks for no password: override `connect_with_password`")
+    }
 }

@@ -15,7 +15,7 @@
 //!   [`positions`], [`lag`], [`administration`], [`resetting`], [`lifecycle`],
 //!   [`restarts`]; [`absence`] for brokers that are in another process; and
 //!   [`network`], [`hanging`] and [`deletion`] for those that have a proxy in front of
-//!   them.
+//!   them; [`credentials`] for those that ask for some.
 //!
 //! A failed check panics with what was seen, for the suite is only ever a test.
 
@@ -29,6 +29,7 @@ pub mod administration;
 pub mod admission;
 pub mod bounds;
 pub mod claims;
+pub mod credentials;
 pub mod deletion;
 pub mod durability;
 pub mod fixture;

@@ -118,6 +118,17 @@ macro_rules! faulty_conformance_suite {
             Own hanging::a_frozen_broker_is_told_and_heals,
             Own hanging::a_freeze_under_load_loses_nothing,
             Shared deletion::a_topic_made_anew_ends_its_reader_and_no_other,
+            Shared deletion::a_group_that_is_read_is_not_deleted,
+        }
+    };
+}
+
+/// One test for every case about credentials, for fixtures whose broker can ask for them.
+#[macro_export]
+macro_rules! guarded_conformance_suite {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { $fixture,
+            Own credentials::a_wrong_password_is_told_and_stores_nothing,
         }
     };
 }

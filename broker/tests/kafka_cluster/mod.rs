@@ -12,6 +12,11 @@ use tokio::process::Command;
 
 const PROXY_SEED: u64 = 1;
 
+/// Whom the guarded listener lets in.
+pub(crate) const USER: &str = "meridian";
+/// The password of [`USER`].
+pub(crate) const PASSWORD: &str = "as-it-is";
+
 /// How long one command over a cluster may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -60,6 +65,8 @@ pub(crate) struct Cluster {
     name: String,
     port: u16,
     folder: TempDir,
+    /// Of a listener that asks for a password.
+    guarded_port: u16,
     /// In front of a listener of its own, whose clients are told to come to the proxy.
     proxy: Proxy,
 }
@@ -69,8 +76,8 @@ impl Cluster {
     pub(crate) async fn start() -> Self {
         let proxy = Proxy::open(PROXY_SEED).await.unwrap();
         // All are held until all are known, or two could be the same.
-        let listeners = [free(), free(), free()];
-        let [port, controller_port, proxied_port] = listeners
+        let listeners = [free(), free(), free(), free()];
+        let [port, controller_port, proxied_port, guarded_port] = listeners
             .each_ref()
             .map(|listener| listener.local_addr().unwrap().port());
         drop(listeners);
@@ -82,18 +89,23 @@ impl Cluster {
             name: format!("conformance-{}-{port}", std::process::id()),
             port,
             folder,
+            guarded_port,
             proxy,
         };
         cluster.proxy.point_at(&format!("127.0.0.1:{proxied_port}"));
-        let proxied = [
+        let proxy = cluster.proxy.address();
+        let more = [
             format!(
-                "listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied_port},CONTROLLER://127.0.0.1:{controller_port}"
+                "listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied_port},GUARDED://127.0.0.1:{guarded_port},CONTROLLER://127.0.0.1:{controller_port}"
             ),
             format!(
-                "advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{}",
-                cluster.proxy.address()
+                "advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{proxy},GUARDED://127.0.0.1:{guarded_port}"
             ),
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT".to_owned(),
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,GUARDED:SASL_PLAINTEXT".to_owned(),
+            "listener.name.guarded.sasl.enabled.mechanisms=PLAIN".to_owned(),
+            format!(
+                "listener.name.guarded.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";"
+            ),
         ];
         let (port, controller_port) = (port.to_string(), controller_port.to_string());
         let own_process = std::process::id().to_string();
@@ -109,8 +121,8 @@ impl Cluster {
             "--until-pid",
             &own_process,
         ];
-        let proxied = proxied.iter().flat_map(|setting| ["--set", setting]);
-        let settings: Vec<&str> = settings.into_iter().chain(proxied).collect();
+        let more = more.iter().flat_map(|setting| ["--set", setting]);
+        let settings: Vec<&str> = settings.into_iter().chain(more).collect();
         cluster.start_with(&settings).await;
         cluster
     }
@@ -123,6 +135,11 @@ impl Cluster {
     /// What the clients go through that ask the proxy first.
     pub(crate) fn proxy(&self) -> &Proxy {
         &self.proxy
+    }
+
+    /// Where clients need [`USER`] and [`PASSWORD`].
+    pub(crate) fn guarded(&self) -> String {
+        format!("127.0.0.1:{}", self.guarded_port)
     }
 
     /// Sends a signal to its process, such as STOP or CONT.
