@@ -174,7 +174,7 @@ impl Line {
         let mut backoff = Backoff::new(RECONNECT, rand::random());
         let mut former: Option<Name> = None;
         while !self.queue.lock().has_ended {
-            let (core, queue) = (Arc::clone(&self.core), Arc::clone(&self.queue));
+            let core = Arc::clone(&self.core);
             let opening = async {
                 let session = Session::open(&core.settings, Role::Append).await?;
                 if let Some(former) = &former
@@ -201,7 +201,6 @@ impl Line {
                     tracing::debug!(%fault, "no connection for appends");
                     tokio::select! {
                         () = pause(&core, backoff.next_delay()) => {}
-                        () = queue.wake.notified() => {}
                         () = self.expire_waiting() => {}
                     }
                 }
