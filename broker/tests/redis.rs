@@ -38,8 +38,9 @@ impl RedisFixture {
                 own: None,
             },
             Need::Own => {
-                // What is confirmed must survive a kill: a kill of the process loses nothing that was written.
-                let server = Server::start(&[]).await;
+                // What is confirmed must survive a kill: with `everysec` Redis puts a write off while a sync is under
+                // way, and a kill then loses what it had confirmed.
+                let server = Server::start(&["appendfsync=always"]).await;
                 Self {
                     address: server.address(),
                     own: Some(server),

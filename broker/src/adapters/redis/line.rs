@@ -13,26 +13,26 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fred::interfaces::ClientLike;
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::{CustomCommand, Value};
 use futures::FutureExt;
-use meridian_event::Record;
 use meridian_runtime::backoff::Backoff;
-use tokio::sync::Notify;
 
 use super::super::room::Room;
 use super::core::{Core, RECONNECT, pause};
 use super::entry::{EntryId, encode};
 use super::error::{Fault, FaultKind};
 use super::health::CLOSED;
+use super::queue::{Place, Queue, Work};
+use super::replicas;
 use super::session::{Name, Session};
 use super::settings::Role;
 use super::topics::{Topic, TopicState, missing};
-use crate::append::{AppendOutcome, CommitSender, Position};
+use crate::append::{AppendOutcome, Position};
 use crate::error::{AppendError, AppendErrorKind};
 use crate::name::TopicName;
 
@@ -54,75 +54,6 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Topics that the line has a view of, at most.
 const MAX_VIEWS: usize = 10_000;
-
-/// How a record finds its shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Shard(u32),
-    Key,
-}
-
-/// A record to be appended.
-pub(super) struct Item {
-    pub(super) topic: TopicName,
-    pub(super) place: Place,
-    pub(super) record: Record,
-}
-
-/// Records that were admitted together.
-pub(super) struct Work {
-    items: Vec<Item>,
-    /// One for each item; `None` until it is known.
-    outcomes: Vec<Option<AppendOutcome>>,
-    sender: CommitSender,
-    expires: Instant,
-    cost_bytes: usize,
-}
-
-impl Work {
-    pub(super) fn new(items: Vec<Item>, sender: CommitSender, expires: Instant, cost_bytes: usize) -> Self {
-        Self {
-            outcomes: items.iter().map(|_| None).collect(),
-            items,
-            sender,
-            expires,
-            cost_bytes,
-        }
-    }
-}
-
-/// What waits for the line.
-#[derive(Default)]
-pub(super) struct Queue {
-    inner: Mutex<Waiting>,
-    pub(super) wake: Notify,
-}
-
-#[derive(Default)]
-pub(super) struct Waiting {
-    pub(super) works: VecDeque<Work>,
-    pub(super) has_ended: bool,
-    full: Option<(Instant, String)>,
-}
-
-impl Queue {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What waits is refused, and nothing is taken any more.
-    pub(super) fn end(&self) {
-        self.lock().has_ended = true;
-        self.wake.notify_one();
-    }
-
-    /// Why nothing is admitted now.
-    pub(super) fn full_reason(&self, now: Instant) -> Option<(AppendErrorKind, String)> {
-        let waiting = self.lock();
-        let (until, reason) = waiting.full.as_ref()?;
-        (now < *until).then(|| (AppendErrorKind::StorageFull, reason.clone()))
-    }
-}
 
 type Replies = Pin<Box<dyn Future<Output = Vec<Result<Value, fred::error::Error>>> + Send>>;
 
@@ -174,7 +105,7 @@ impl Line {
         let mut backoff = Backoff::new(RECONNECT, rand::random());
         let mut former: Option<Name> = None;
         while !self.queue.lock().has_ended {
-            let (core, queue) = (Arc::clone(&self.core), Arc::clone(&self.queue));
+            let core = Arc::clone(&self.core);
             let opening = async {
                 let session = Session::open(&core.settings, Role::Append).await?;
                 if let Some(former) = &former
@@ -201,7 +132,6 @@ impl Line {
                     tracing::debug!(%fault, "no connection for appends");
                     tokio::select! {
                         () = pause(&core, backoff.next_delay()) => {}
-                        () = queue.wake.notified() => {}
                         () = self.expire_waiting() => {}
                     }
                 }
@@ -360,7 +290,7 @@ impl Line {
             works.into_iter().for_each(|work| self.resolve(work));
             return None;
         }
-        let waits = add_waits(&self.core, &pipeline, waits).await;
+        let waits = replicas::add_waits(&self.core, &pipeline, waits).await;
         let expires = works.iter().map(|work| work.expires).min()?;
         let mut replies: Replies = Box::pin(async move { pipeline.try_all::<Value>().await });
         // The first poll hands it to the connection: what is sent later comes later.
@@ -421,7 +351,7 @@ impl Line {
             return self.lose(sent, &fault);
         }
         let waited = replies.split_off(sent.places.len());
-        let replicated = self.replicated(waited);
+        let replicated = replicas::confirmed(&self.core, waited);
         for (reply, (work, index, shard)) in replies.into_iter().zip(&sent.places) {
             let work = &mut sent.works[*work];
             let topic = &work.items[*index].topic;
@@ -457,20 +387,6 @@ impl Line {
                 self.again.push_back(work);
             }
         }
-    }
-
-    fn replicated(&self, waited: Vec<Result<Value, fred::error::Error>>) -> Result<(), Fault> {
-        for reply in waited {
-            let replicas = reply.ok().and_then(|reply| reply.as_u64()).unwrap_or_default();
-            let wanted = self.core.config.wait_replicas;
-            if replicas < u64::from(wanted) {
-                return Err(Fault::new(
-                    FaultKind::TimedOut,
-                    format!("{replicas} replicas confirmed in time, and wait_replicas is {wanted}"),
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Looks at the topics that turned out to be other than thought.
@@ -557,26 +473,4 @@ fn position(id: &Value, shard: u32) -> AppendOutcome {
         partition: shard,
         position: parsed.position(),
     })
-}
-
-/// Has a pipeline wait for replicas: once, or once for each slot of a cluster.
-async fn add_waits(
-    core: &Core,
-    pipeline: &fred::clients::Pipeline<fred::clients::Client>,
-    slots: Vec<ClusterHash>,
-) -> usize {
-    let config = &core.config;
-    // One server has them all behind one wait.
-    let one = !pipeline.is_clustered();
-    let slots: Vec<_> = slots.into_iter().take(if one { 1 } else { usize::MAX }).collect();
-    for slot in &slots {
-        let milliseconds = i64::try_from(config.wait_replicas_timeout.as_millis()).unwrap_or(i64::MAX);
-        let arguments = vec![
-            Value::Integer(config.wait_replicas.into()),
-            Value::Integer(milliseconds),
-        ];
-        let command = CustomCommand::new_static("WAIT", slot.clone(), false);
-        let _ = pipeline.custom::<(), _>(command, arguments).await;
-    }
-    slots.len()
 }

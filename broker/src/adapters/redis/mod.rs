@@ -11,7 +11,7 @@
 //! - `broker`, `core`, `health`, `verify`: the parts tied together; is it there, and is it
 //!   as durable as was said.
 //! - `topics`: what a topic is, as the Redis has it.
-//! - `appender`, `line`: admitting records, and sending them in order.
+//! - `appender`, `queue`, `line`, `replicas`: admitting records, and sending them in order.
 //! - `reader`: a member of a group.
 //! - `admin`, `groups`, `growth`, `retention`: topics, groups, more shards, fewer records.
 
@@ -28,7 +28,9 @@ mod growth;
 mod health;
 mod keys;
 mod line;
+mod queue;
 mod reader;
+mod replicas;
 mod retention;
 mod script;
 mod session;

@@ -90,8 +90,12 @@ impl Member {
                 self.shared.fail(ReadErrorKind::Closed, CLOSED.to_owned());
             }
             if self.shared.has_failed() {
+                let limit = self.shared.options.session_timeout / 3;
+                let left = tokio::time::timeout(limit, self.leave_in_order()).await;
+                if !matches!(left, Ok(Ok(()))) {
+                    tracing::warn!(group = %self.shared.options.group, "what was settled last may come again");
+                }
                 self.end_claims_of_all();
-                self.give_up_all().await;
                 self.shared.wake.notified().await;
                 continue;
             }

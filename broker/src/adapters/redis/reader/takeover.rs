@@ -242,16 +242,17 @@ impl Member {
         self.shared.finished.notify_waiters();
     }
 
-    async fn leave_in_order(&mut self) -> Result<(), String> {
+    /// Ends all claims, tells what is settled, and lets others have the shards.
+    pub(super) async fn leave_in_order(&mut self) -> Result<(), String> {
         // No claim is alive while what is settled is told for the last time.
         let mut last = Vec::new();
         {
             let mut inner = self.shared.lock();
             for partition in self.held.keys() {
                 inner.ledger.revoke(partition);
+                inner.drop_records(partition);
                 last.push((partition.clone(), inner.take_settled_of(partition)));
             }
-            inner.outbox.clear();
         }
         let is_clean = last.iter().all(|(_, settled)| settled.is_empty());
         let Some(session) = self.shared.core.control.session() else {
