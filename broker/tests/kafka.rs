@@ -25,6 +25,7 @@ use meridian_runtime::metrics::Metrics;
 use self::kafka_cluster::{Cluster, running, tool};
 
 meridian_broker::conformance_suite!(KafkaFixture::start);
+meridian_broker::log_conformance_suite!(KafkaFixture::start);
 meridian_broker::remote_conformance_suite!(KafkaFixture::start);
 
 struct KafkaFixture {

@@ -17,8 +17,9 @@ use super::in_flight::{Freed, InFlight};
 use super::native::metadata;
 use super::native::{Code, NativeError};
 use super::placement::{Destination, LOOKUP_LIMIT, Placement, Ready, Refusal, refusal};
-use super::room::Room;
+
 use super::session::Session;
+use crate::room::Room;
 use crate::append::{Admission, AppendRecord, Appender, Commit};
 use crate::error::{AppendError, AppendErrorKind};
 

@@ -22,7 +22,6 @@ mod in_flight;
 mod native;
 mod placement;
 mod reader;
-mod room;
 mod session;
 mod settings;
 #[cfg(test)]

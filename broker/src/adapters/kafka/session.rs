@@ -20,8 +20,9 @@ use super::in_flight::{Freed, InFlight, Settled};
 use super::native::event::EventKind;
 use super::native::produce::{self, TopicHandle};
 use super::native::{Code, Event, EventQueue, NativeClient, NativeError, Role};
-use super::room::Room;
+
 use super::settings;
+use crate::room::Room;
 use crate::name::TopicName;
 
 /// Between two looks at whether the session ends.
