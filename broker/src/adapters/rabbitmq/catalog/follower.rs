@@ -79,10 +79,11 @@ impl Catalog {
     pub(crate) async fn refresh(&self, limit: Duration) -> Result<Arc<CatalogState>, Fault> {
         let refreshing = async {
             let up = self.read.up(limit).await?;
+            // Whoever reads the log has made it, should it not have been there.
+            self.until(|known| known.epoch >= Some(up.epoch)).await?;
             let channel = call(up.connection.create_channel()).await?;
             let entries = topology::count(&channel, &self.names.catalog()).await?.ready;
-            self.until(|known| known.epoch >= Some(up.epoch) && known.state.entries >= entries)
-                .await
+            self.until(|known| known.state.entries >= entries).await
         };
         match timeout(limit, refreshing).await {
             Ok(state) => state,

@@ -81,10 +81,6 @@ impl Members {
         }
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// The shards of `member`, among those of the topics that anybody reads. Members
     /// are taken in one after the other, so that each joins at the cost of few moves.
     pub(crate) fn share_of(&self, member: u64, shards: &BTreeMap<TopicName, u32>) -> Vec<TopicPartition> {
@@ -151,7 +147,7 @@ mod tests {
         members.excuse(now + Duration::from_secs(4));
         assert!(!members.expire(1, now + Duration::from_secs(8)));
         assert!(members.expire(1, now + Duration::from_secs(30)));
-        assert_eq!(members.count(), 1);
+        assert_eq!(members.0.len(), 1);
         assert!(!members.gone(2));
     }
 
