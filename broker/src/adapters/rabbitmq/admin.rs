@@ -224,7 +224,8 @@ impl Admin for RabbitMqAdmin {
         let doing = format!("topic {name} cannot be made");
         let failed = |fault: Fault| fault.admin(&doing);
         let mut state = self.state(&doing).await?;
-        if !state.topics.contains_key(name) {
+        let is_new = !state.topics.contains_key(name);
+        if is_new {
             let change = Change::TopicCreated {
                 topic: name.to_string(),
                 topic_id: uuid::Uuid::new_v4().to_string(),
@@ -238,6 +239,9 @@ impl Admin for RabbitMqAdmin {
             return Err(AdminError::new(AdminErrorKind::AlreadyExists, message));
         }
         self.core.ensure_declared(name, topic).await.map_err(failed)?;
+        if is_new {
+            tokio::time::sleep(topology::NEW_QUEUE_GRACE).await;
+        }
         if topic.growing_to.is_none() {
             // Also for a topic that was there, to mend a gate that somebody took away.
             let channel = self.core.channel().await.map_err(failed)?;
@@ -382,6 +386,7 @@ impl Admin for RabbitMqAdmin {
                 topology::delete_queue(&channel, &queue).await.map_err(failed)?;
             }
         }
-        Ok(())
+        let exchange = self.core.names.members_exchange(name);
+        topology::delete_exchange(&channel, &exchange).await.map_err(failed)
     }
 }

@@ -57,6 +57,7 @@ pub(super) async fn grow(core: &Arc<Core>, name: &TopicName, topic: &Topic, to: 
             topology::declare_group_queue(&channel, &core.names, name, group, shard).await?;
         }
     }
+    tokio::time::sleep(topology::NEW_QUEUE_GRACE).await;
     let change = Change::GrowthBegun {
         topic: name.to_string(),
         topic_id: topic.id.clone(),
@@ -72,6 +73,7 @@ pub(super) async fn grow(core: &Arc<Core>, name: &TopicName, topic: &Topic, to: 
     for group in &now.groups {
         for shard in now.shards..to {
             topology::declare_group_queue(&channel, &core.names, name, group, shard).await?;
+            topology::bind_group_queue(&channel, &core.names, name, group, shard).await?;
         }
     }
     topology::shut_gate(&channel, &core.names, name, now.shards).await?;

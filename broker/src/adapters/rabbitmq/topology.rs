@@ -31,6 +31,11 @@ use crate::name::{GroupName, TopicName};
 /// How long one declaration may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(8);
 
+/// A node of RabbitMQ writes the name of a new queue to its disk half a second later,
+/// and makes a queue whose name it lost in a kill anew, empty. Nothing is let into a
+/// queue before its name is surely there.
+pub(super) const NEW_QUEUE_GRACE: Duration = Duration::from_millis(1100);
+
 /// How a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueueCount {
@@ -134,7 +139,7 @@ pub(super) async fn shut_gate(channel: &Channel, names: &Names, topic: &TopicNam
     .await
 }
 
-/// A group's queue of one shard, bound.
+/// A group's queue of one shard; nothing comes into it before it is bound.
 pub(super) async fn declare_group_queue(
     channel: &Channel,
     names: &Names,
@@ -154,7 +159,19 @@ pub(super) async fn declare_group_queue(
              name_prefix: {text}"
         )),
         other => other,
-    })?;
+    })
+    .map(|_| ())
+}
+
+/// Has the group's queue take the shard's records from now on.
+pub(super) async fn bind_group_queue(
+    channel: &Channel,
+    names: &Names,
+    topic: &TopicName,
+    group: &GroupName,
+    shard: u32,
+) -> Result<(), Fault> {
+    let queue = names.group_queue(topic, group, shard);
     bind_queue(channel, &queue, &names.exchange(topic), &binding_key(shard)).await
 }
 
@@ -173,13 +190,8 @@ async fn bind_queue(channel: &Channel, queue: &str, exchange: &str, key: &str) -
 /// with its connection. Returns the queue's name.
 pub(super) async fn declare_ear(channel: &Channel, names: &Names, group: &GroupName) -> Result<String, Fault> {
     let exchange = names.members_exchange(group);
-    let options = ExchangeDeclareOptions {
-        durable: false,
-        auto_delete: true,
-        ..DURABLE_EXCHANGE
-    };
-    let kind = ExchangeKind::Fanout;
-    call(channel.exchange_declare(exchange.as_str().into(), kind, options, FieldTable::default())).await?;
+    let (name, kind) = (exchange.as_str().into(), ExchangeKind::Fanout);
+    call(channel.exchange_declare(name, kind, DURABLE_EXCHANGE, FieldTable::default())).await?;
     let options = QueueDeclareOptions {
         durable: false,
         exclusive: true,

@@ -104,28 +104,8 @@ impl Catalog {
     pub(crate) async fn append(&self, change: Change) -> Result<(bool, Arc<CatalogState>), Fault> {
         let id = uuid::Uuid::new_v4().to_string();
         let entry = Entry { id: id.clone(), change };
-        let text = serde_json::to_vec(&entry).map_err(|error| Fault::Other(error.to_string()))?;
         let appending = async {
-            let up = self.control.up(CALL_LIMIT).await?;
-            if let Some((_, reason)) = up.blocked {
-                return Err(Fault::Away(reason));
-            }
-            let channel = call(up.connection.create_channel()).await?;
-            call(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-            let options = BasicPublishOptions {
-                mandatory: true,
-                ..BasicPublishOptions::default()
-            };
-            let properties = BasicProperties::default()
-                .with_delivery_mode(2)
-                .with_content_type("application/json".into());
-            let confirm = channel
-                .basic_publish("".into(), self.names.catalog().into(), options, &text, properties)
-                .await?;
-            match confirm.await? {
-                Confirmation::Ack(None) => {}
-                other => return Err(Fault::Other(format!("the catalog did not take an entry: {other:?}"))),
-            }
+            self.publish(&entry).await?;
             let state = self.until(|known| known.state.outcome_of(&id).is_some()).await?;
             Ok((state.outcome_of(&id) == Some(true), state))
         };
@@ -135,12 +115,44 @@ impl Catalog {
         }
     }
 
+    /// Writes an entry, and has it confirmed.
+    async fn publish(&self, entry: &Entry) -> Result<(), Fault> {
+        let text = serde_json::to_vec(entry).map_err(|error| Fault::Other(error.to_string()))?;
+        let up = self.control.up(CALL_LIMIT).await?;
+        if let Some((_, reason)) = up.blocked {
+            return Err(Fault::Away(reason));
+        }
+        let channel = call(up.connection.create_channel()).await?;
+        call(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/json".into());
+        let publish = channel.basic_publish("".into(), self.names.catalog().into(), options, &text, properties);
+        match call(async { publish.await?.await }).await? {
+            Confirmation::Ack(None) => Ok(()),
+            other => Err(Fault::Other(format!("the catalog did not take an entry: {other:?}"))),
+        }
+    }
+
     /// Reads from the beginning, and on, until something fails.
     async fn read_on(&self) -> Result<(), Fault> {
         let up = self.read.up(Duration::from_secs(3600)).await?;
         let channel = call(up.connection.create_channel()).await?;
         topology::declare_catalog(&channel, &self.names).await?;
-        let there = topology::count(&channel, &self.names.catalog()).await?.ready;
+        // A broker that was killed does not know how long its log is until something is
+        // written; an entry of our own marks the end. During an alarm its count must do.
+        let end = Entry {
+            id: uuid::Uuid::new_v4().to_string(),
+            change: Change::Opened,
+        };
+        let there = match timeout(CALL_LIMIT, self.publish(&end)).await {
+            Ok(Ok(())) => None,
+            _ => Some(topology::count(&channel, &self.names.catalog()).await?.ready),
+        };
         call(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
@@ -150,7 +162,11 @@ impl Catalog {
         let mut state = CatalogState::default();
         let mut is_complete = false;
         loop {
-            if !is_complete && state.entries >= there {
+            let at_end = match there {
+                Some(there) => state.entries >= there,
+                None => state.outcome_of(&end.id).is_some(),
+            };
+            if !is_complete && at_end {
                 is_complete = true;
                 self.known.send_replace(Known {
                     state: Arc::new(state.clone()),

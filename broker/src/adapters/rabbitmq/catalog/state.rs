@@ -21,6 +21,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(crate) enum Change {
+    /// A handle reads the log from here on; it changes nothing.
+    Opened,
     /// Who this broker is.
     Identified { identity: String },
     TopicCreated { topic: String, topic_id: String, shards: u32 },
@@ -105,6 +107,7 @@ impl CatalogState {
     /// True when it changed something.
     fn change(&mut self, change: &Change) -> Option<bool> {
         match change {
+            Change::Opened => Some(false),
             Change::Identified { identity } => {
                 let first = self.identity.is_none();
                 self.identity.get_or_insert_with(|| identity.clone());

@@ -513,8 +513,15 @@ async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joined, Fault> {
                 return Err(Fault::Away(format!("topic {name} is growing; the group is made when it has grown")));
             }
             topology::declare_topic(&channel, &core.names, name, topic.shards, core.config.parked_bytes).await?;
-            for shard in 0..topic.growing_to.unwrap_or(topic.shards) {
+            let shards = 0..topic.growing_to.unwrap_or(topic.shards);
+            for shard in shards.clone() {
                 topology::declare_group_queue(&channel, &core.names, name, &options.group, shard).await?;
+            }
+            if !is_member {
+                tokio::time::sleep(topology::NEW_QUEUE_GRACE).await;
+            }
+            for shard in shards {
+                topology::bind_group_queue(&channel, &core.names, name, &options.group, shard).await?;
             }
             if is_member {
                 break;

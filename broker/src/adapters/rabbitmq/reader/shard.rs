@@ -88,18 +88,25 @@ pub(super) async fn run(context: Context, mut commands: mpsc::Receiver<Command>)
     let flush = Arc::new(Notify::new());
     let generation = (shard.context.shared).assigned(&shard.context.partition, shard.context.prefetch, &flush);
     let result = shard.serve(&mut commands, &flush).await;
-    let plan = shard.context.shared.revoked(&shard.context.partition, generation);
+    let is_up = shard.channel.status().connected() && shard.context.up.connection.status().connected();
     let (reply, result) = match result {
-        Ok(reply) => (reply, Ok(())),
+        Ok(reply) if is_up => (reply, Ok(())),
+        Ok(_) => (None, Err(Fault::Away("the connection ended".to_owned()))),
         Err(fault) => (None, Err(fault)),
     };
-    let left = match plan {
-        Some(plan) if result.is_ok() => shard.leave(plan).await,
-        Some(plan) if !plan.is_empty() || shard.unconfirmed => {
-            shard.context.shared.lost_settlements();
-            Err(Fault::Away("the channel ended before what was settled was acknowledged".to_owned()))
+    let (shared, partition) = (Arc::clone(&shard.context.shared), shard.context.partition.clone());
+    let left = match result {
+        Ok(()) => match shared.revoked(&partition, generation) {
+            Some(plan) => shard.leave(plan).await,
+            None => Ok(()),
+        },
+        Err(_) => {
+            if shard.unconfirmed {
+                shared.lost_settlements();
+            }
+            shared.lost(&partition, generation);
+            Ok(())
         }
-        _ => Ok(()),
     };
     // The channel goes before its consumers do, for dropping those would cancel them.
     let closing = shard.channel.close(200, "given up".into());

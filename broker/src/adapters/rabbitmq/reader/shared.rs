@@ -52,9 +52,15 @@ pub(super) struct Shared {
     pub(super) leave: Notify,
 }
 
+enum Event {
+    Tell(ReadEvent),
+    /// The shard's channel is gone: its claims end when this is told.
+    Lost(TopicPartition, u64),
+}
+
 struct Inner {
     ledger: Ledger,
-    events: VecDeque<ReadEvent>,
+    events: VecDeque<Event>,
     shards: HashMap<TopicPartition, ShardState>,
     last_read: Option<TopicPartition>,
     state: ReaderState,
@@ -97,8 +103,13 @@ impl Shared {
             let message = "the reader or its broker was closed";
             return Some(Err(ReadError::new(ReadErrorKind::Closed, message)));
         }
-        if let Some(event) = inner.events.pop_front() {
-            return Some(Ok(event));
+        match inner.events.pop_front() {
+            Some(Event::Tell(event)) => return Some(Ok(event)),
+            Some(Event::Lost(partition, generation)) => {
+                inner.end_claims(&partition, generation);
+                return Some(Ok(ReadEvent::Revoked(vec![partition])));
+            }
+            None => {}
         }
         if let Some((kind, message)) = &inner.fault {
             return Some(Err(ReadError::new(*kind, message.clone())));
@@ -127,11 +138,11 @@ impl Shared {
             flush: Arc::clone(flush),
         };
         inner.shards.insert(partition.clone(), shard);
-        inner.events.push_back(ReadEvent::Assigned(vec![Assignment {
+        inner.events.push_back(Event::Tell(ReadEvent::Assigned(vec![Assignment {
             partition: partition.clone(),
             generation,
             position: 1,
-        }]));
+        }])));
         drop(inner);
         self.woken.notify_one();
         generation
@@ -146,11 +157,28 @@ impl Shared {
         let frontier = inner.ledger.frontier(partition).cloned().unwrap_or_default();
         inner.ledger.revoke(partition);
         inner.ledger.forget(partition);
-        inner.events.push_back(ReadEvent::Revoked(vec![partition.clone()]));
+        inner
+            .events
+            .push_back(Event::Tell(ReadEvent::Revoked(vec![partition.clone()])));
         let plan = shard.acks.plan(&frontier);
         drop(inner);
         self.woken.notify_one();
         Some(plan)
+    }
+
+    /// The shard's channel is gone, and its records come again. Claims end when `next`
+    /// tells it; until then settlements are taken, and of no use.
+    pub(super) fn lost(&self, partition: &TopicPartition, generation: u64) {
+        let mut inner = self.inner();
+        let is_current = |shard: &ShardState| shard.generation == generation;
+        if inner.shards.get(partition).is_some_and(is_current) {
+            let shard = inner.shards.remove(partition);
+            let frontier = inner.ledger.frontier(partition).cloned().unwrap_or_default();
+            inner.lost_settlements |= shard.is_some_and(|mut shard| !shard.acks.plan(&frontier).is_empty());
+            inner.events.push_back(Event::Lost(partition.clone(), generation));
+        }
+        drop(inner);
+        self.woken.notify_one();
     }
 
     /// Settlements were lost with their channel: the records come again.
@@ -223,6 +251,8 @@ impl Shared {
             if shard.settled_since_flush == shard.flush_at {
                 flush = Some(Arc::clone(&shard.flush));
             }
+        } else {
+            inner.lost_settlements = true;
         }
         drop(inner);
         if let Some(flush) = flush {
@@ -284,6 +314,15 @@ impl Inner {
     fn has_room(&self, options: &ReaderOptions) -> bool {
         self.ledger
             .has_room(options.max_unsettled_records, options.max_unsettled_bytes)
+    }
+
+    fn end_claims(&mut self, partition: &TopicPartition, generation: u64) {
+        let assignments = self.ledger.assignments();
+        let mut current = assignments.iter().filter(|assigned| assigned.partition == *partition);
+        if current.any(|assigned| assigned.generation == generation) {
+            self.ledger.revoke(partition);
+            self.ledger.forget(partition);
+        }
     }
 
     /// Records of the shards in turn, as far as there is room.
