@@ -103,7 +103,11 @@ impl Server {
         // RabbitMQ 3.10 notes minutes late, or at an orderly stop, that it has streams at all:
         // a kill before that takes the first one with it (docs/delivery.md). These brokers
         // stand for ones that have run for longer.
-        open(&server.address(), &Settings::default()).await.identity().await.unwrap();
+        open(&server.address(), &Settings::default())
+            .await
+            .identity()
+            .await
+            .unwrap();
         server.command("restart", &[]).await;
         server
     }

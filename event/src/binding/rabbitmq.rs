@@ -66,7 +66,15 @@ mod tests {
     #[test]
     fn names_that_would_not_come_back_are_refused() {
         let long = "n".repeat(256);
-        for name in ["", "x-death", "ce-type", "cloudEvents_type", "cloudEvents:type", "meridian_record", &long] {
+        for name in [
+            "",
+            "x-death",
+            "ce-type",
+            "cloudEvents_type",
+            "cloudEvents:type",
+            "meridian_record",
+            &long,
+        ] {
             assert_eq!(wire_name(name), None, "{name}");
         }
     }

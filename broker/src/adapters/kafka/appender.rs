@@ -19,9 +19,9 @@ use super::native::{Code, NativeError};
 use super::placement::{Destination, LOOKUP_LIMIT, Placement, Ready, Refusal, refusal};
 
 use super::session::Session;
-use crate::room::Room;
 use crate::append::{Admission, AppendRecord, Appender, Commit};
 use crate::error::{AppendError, AppendErrorKind};
+use crate::room::Room;
 
 pub(super) struct KafkaAppender {
     cluster: Arc<Cluster>,

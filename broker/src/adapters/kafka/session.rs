@@ -22,8 +22,8 @@ use super::native::produce::{self, TopicHandle};
 use super::native::{Code, Event, EventQueue, NativeClient, NativeError, Role};
 
 use super::settings;
-use crate::room::Room;
 use crate::name::TopicName;
+use crate::room::Room;
 
 /// Between two looks at whether the session ends.
 const POLL_LIMIT: Duration = Duration::from_millis(100);

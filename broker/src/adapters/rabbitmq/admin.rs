@@ -137,11 +137,16 @@ impl RabbitMqAdmin {
                 .await?;
             let again = deadline.min(Instant::now() + COUNT_LIMIT / 3);
             while held.iter().any(|partition| !lag.contains_key(partition)) {
-                let Ok(heard) = timeout_at(again, ear.next()).await else { break };
+                let Ok(heard) = timeout_at(again, ear.next()).await else {
+                    break;
+                };
                 let Some(delivery) = heard else {
                     return Err(Fault::Away("the channel of the group ended".to_owned()));
                 };
-                if let Ok(Said::Lag { question: asked, shards }) = serde_json::from_slice(&delivery?.data)
+                if let Ok(Said::Lag {
+                    question: asked,
+                    shards,
+                }) = serde_json::from_slice(&delivery?.data)
                     && asked == question
                 {
                     for shard in shards {
@@ -216,10 +221,15 @@ impl Admin for RabbitMqAdmin {
         let name = &spec.name;
         let refuse = |message: String| Err(AdminError::new(AdminErrorKind::InvalidRequest, message));
         if spec.partitions == 0 || spec.partitions > MAX_SHARDS {
-            return refuse(format!("a topic has 1 to {MAX_SHARDS} partitions, not {}", spec.partitions));
+            return refuse(format!(
+                "a topic has 1 to {MAX_SHARDS} partitions, not {}",
+                spec.partitions
+            ));
         }
         if !self.core.names.fit(name, None) {
-            return refuse(format!("topic {name} makes names of queues that are over AMQP's 255 bytes"));
+            return refuse(format!(
+                "topic {name} makes names of queues that are over AMQP's 255 bytes"
+            ));
         }
         let doing = format!("topic {name} cannot be made");
         let failed = |fault: Fault| fault.admin(&doing);
@@ -298,7 +308,11 @@ impl Admin for RabbitMqAdmin {
 
     async fn list_groups(&self) -> Result<Vec<GroupName>, AdminError> {
         let state = self.state("groups cannot be listed").await?;
-        let groups: BTreeSet<_> = state.topics.values().flat_map(|topic| topic.groups.iter().cloned()).collect();
+        let groups: BTreeSet<_> = state
+            .topics
+            .values()
+            .flat_map(|topic| topic.groups.iter().cloned())
+            .collect();
         Ok(groups.into_iter().collect())
     }
 
@@ -309,7 +323,10 @@ impl Admin for RabbitMqAdmin {
         let lag = self.lag(name, &state).await.map_err(|fault| fault.admin(&doing))?;
         Ok(GroupDescription {
             name: name.clone(),
-            partitions: lag.into_iter().map(|(partition, records)| lag_of(partition, records)).collect(),
+            partitions: lag
+                .into_iter()
+                .map(|(partition, records)| lag_of(partition, records))
+                .collect(),
         })
     }
 
@@ -318,7 +335,10 @@ impl Admin for RabbitMqAdmin {
         let mut state = self.state(&doing).await?;
         let topic = find(name, &state)?.clone();
         if partitions < topic.shards || partitions > MAX_SHARDS {
-            let message = format!("topic {name} has {} partitions; it can only grow, up to {MAX_SHARDS}", topic.shards);
+            let message = format!(
+                "topic {name} has {} partitions; it can only grow, up to {MAX_SHARDS}",
+                topic.shards
+            );
             return Err(AdminError::new(AdminErrorKind::InvalidRequest, message));
         }
         if partitions > topic.shards || topic.growing_to.is_some() {
@@ -327,7 +347,10 @@ impl Admin for RabbitMqAdmin {
         }
         let topic = find(name, &state)?;
         if topic.shards != partitions {
-            let message = format!("topic {name} has grown to {} partitions by another's wish", topic.shards);
+            let message = format!(
+                "topic {name} has grown to {} partitions by another's wish",
+                topic.shards
+            );
             return Err(AdminError::new(AdminErrorKind::InvalidRequest, message));
         }
         self.grown(name, topic).await

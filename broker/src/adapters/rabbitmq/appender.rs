@@ -67,7 +67,9 @@ struct Ready {
 impl RabbitMqAppender {
     pub(super) fn new(core: &Arc<Core>) -> Self {
         let config = &core.config;
-        let micros = u64::try_from(core.clock.wall_millis()).unwrap_or(0).saturating_mul(1000);
+        let micros = u64::try_from(core.clock.wall_millis())
+            .unwrap_or(0)
+            .saturating_mul(1000);
         Self {
             core: Arc::clone(core),
             room: Arc::new(Room::new(config.max_in_flight_records, config.max_in_flight_bytes)),
@@ -123,7 +125,12 @@ impl RabbitMqAppender {
             state = looked.map_err(of_fault)?;
             *refreshed = Some(Arc::clone(&state));
         }
-        let not_found = || (AppendErrorKind::TopicNotFound, format!("topic {name} is not there; make it first"));
+        let not_found = || {
+            (
+                AppendErrorKind::TopicNotFound,
+                format!("topic {name} is not there; make it first"),
+            )
+        };
         let mut topic = state.topics.get(name).cloned().ok_or_else(not_found)?;
         if topic.growing_to.is_some() {
             topic = self.until_grown(name, &topic.id, deadline).await?;
@@ -169,7 +176,8 @@ impl RabbitMqAppender {
             let shard = match &destinations[&record.topic] {
                 Err((kind, message)) => Err((*kind, message.clone())),
                 Ok(_) if size > max => {
-                    let message = format!("a record of {size} bytes is over the limit of {max} bytes; raise max_record_bytes");
+                    let message =
+                        format!("a record of {size} bytes is over the limit of {max} bytes; raise max_record_bytes");
                     Err((AppendErrorKind::RecordTooLarge, message))
                 }
                 Ok(destination) => {
@@ -261,7 +269,9 @@ impl RabbitMqAppender {
     }
 
     fn lane_of(&self, topic_id: &str, shard: u32) -> usize {
-        let topic = topic_id.bytes().fold(0_usize, |sum, byte| sum.wrapping_add(usize::from(byte)));
+        let topic = topic_id
+            .bytes()
+            .fold(0_usize, |sum, byte| sum.wrapping_add(usize::from(byte)));
         (topic + shard as usize) % self.lanes.len()
     }
 }

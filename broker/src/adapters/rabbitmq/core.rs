@@ -90,7 +90,11 @@ impl Core {
     }
 
     pub(super) async fn close_links(&self, limit: Duration) {
-        tokio::join!(self.publish.close(limit), self.control.close(limit), self.read.close(limit));
+        tokio::join!(
+            self.publish.close(limit),
+            self.control.close(limit),
+            self.read.close(limit)
+        );
     }
 
     /// A channel for a call or two.
@@ -138,7 +142,9 @@ impl Core {
         }
         for link in [&self.publish, &self.read, &self.control] {
             let limit = match link.reach() {
-                Reach::Connecting { .. } => FIRST_ANSWER_LIMIT.min(deadline.saturating_duration_since(self.clock.now())),
+                Reach::Connecting { .. } => {
+                    FIRST_ANSWER_LIMIT.min(deadline.saturating_duration_since(self.clock.now()))
+                }
                 _ => Duration::ZERO,
             };
             let up = link.up(limit).await?;

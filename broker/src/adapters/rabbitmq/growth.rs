@@ -47,7 +47,12 @@ pub(super) fn marker_of(properties: &BasicProperties) -> Option<u32> {
 }
 
 /// Grows the topic, or finishes a growth that another has begun.
-pub(super) async fn grow(core: &Arc<Core>, name: &TopicName, topic: &Topic, to: u32) -> Result<Arc<CatalogState>, Fault> {
+pub(super) async fn grow(
+    core: &Arc<Core>,
+    name: &TopicName,
+    topic: &Topic,
+    to: u32,
+) -> Result<Arc<CatalogState>, Fault> {
     let (from, to) = (topic.shards, topic.growing_to.unwrap_or(to));
     let channel = core.channel().await?;
     // The gate of the new count and the parked queues, with those that are there.
@@ -105,12 +110,17 @@ async fn mark(core: &Arc<Core>, name: &TopicName, topic: &Topic, to: u32) -> Res
         ..BasicPublishOptions::default()
     };
     for shard in 0..topic.shards {
-        let of_groups = topic.groups.iter().map(|group| core.names.group_queue(name, group, shard));
+        let of_groups = topic
+            .groups
+            .iter()
+            .map(|group| core.names.group_queue(name, group, shard));
         for queue in of_groups.chain([core.names.parked_queue(name, shard)]) {
             let publish = channel.basic_publish("".into(), queue.as_str().into(), mandatory, &[], properties.clone());
             let confirmation = call(async { publish.await?.await }).await?;
             if confirmation != lapin::Confirmation::Ack(None) {
-                return Err(Fault::Other(format!("the queue {queue} did not take the marker of a growth: {confirmation:?}")));
+                return Err(Fault::Other(format!(
+                    "the queue {queue} did not take the marker of a growth: {confirmation:?}"
+                )));
             }
         }
     }
@@ -126,7 +136,10 @@ mod tests {
         assert_eq!(marker_of(&BasicProperties::default()), None);
         let mut headers = FieldTable::default();
         headers.insert(MARKER_HEADER.into(), AMQPValue::LongString("5".into()));
-        assert_eq!(marker_of(&BasicProperties::default().with_headers(headers.clone())), None);
+        assert_eq!(
+            marker_of(&BasicProperties::default().with_headers(headers.clone())),
+            None
+        );
         headers.insert(MARKER_HEADER.into(), AMQPValue::LongLongInt(5));
         assert_eq!(marker_of(&BasicProperties::default().with_headers(headers)), Some(5));
     }

@@ -77,7 +77,12 @@ impl Batch {
         let Some(sender) = inner.sender.take() else { return };
         let outcomes = std::mem::take(&mut inner.outcomes);
         drop(inner);
-        sender.resolve(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect());
+        sender.resolve(
+            outcomes
+                .into_iter()
+                .map(|outcome| outcome.unwrap_or_else(lost))
+                .collect(),
+        );
     }
 }
 

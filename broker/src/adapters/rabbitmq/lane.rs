@@ -110,7 +110,9 @@ fn refuse(work: impl IntoIterator<Item = Work>, kind: AppendErrorKind, message: 
 async fn run(lane: Weak<Lane>, core: Weak<Core>) {
     loop {
         // Held only while there is something to do, so that a dropped broker ends.
-        let Some((lane, core)) = lane.upgrade().zip(core.upgrade()) else { return };
+        let Some((lane, core)) = lane.upgrade().zip(core.upgrade()) else {
+            return;
+        };
         if lane.waiting().closed {
             return;
         }
@@ -181,7 +183,10 @@ async fn publish(lane: &Arc<Lane>, core: &Arc<Core>, channel: Channel, epoch: u6
             }
             Err(reason) => refuse(lane.take(usize::MAX), AppendErrorKind::BrokerUnavailable, &reason),
         }
-        let oldest = outstanding.written.first_key_value().map(|(_, written)| written.deadline);
+        let oldest = outstanding
+            .written
+            .first_key_value()
+            .map(|(_, written)| written.deadline);
         if oldest.is_some_and(|oldest| oldest <= core.clock.now()) {
             break Fault::Late("the broker did not confirm in time".to_owned());
         }
@@ -281,7 +286,9 @@ impl Outstanding {
         }
         let mut dead = None;
         for (number, result) in said {
-            let Some(written) = self.written.remove(&number) else { continue };
+            let Some(written) = self.written.remove(&number) else {
+                continue;
+            };
             match result {
                 Ok(Confirmation::Ack(_)) => written.ticket.settle(Ok(written.position)),
                 Ok(Confirmation::Nack(_)) => {
@@ -315,7 +322,10 @@ impl Outstanding {
             .find(|(_, written)| written.routing_key == message.routing_key.as_str() && written.message_id == id)
             .map(|(number, _)| *number);
         let Some(written) = found.and_then(|number| self.written.remove(&number)) else {
-            tracing::warn!(key = message.routing_key.as_str(), "a message came back that was not on its way");
+            tracing::warn!(
+                key = message.routing_key.as_str(),
+                "a message came back that was not on its way"
+            );
             return;
         };
         core.forget_declared();

@@ -66,7 +66,12 @@ pub(super) struct Link {
 
 impl Link {
     /// Begins to connect.
-    pub(super) fn start(purpose: &'static str, config: &RabbitMqConfig, clock: &SharedClock, tls: OwnedTLSConfig) -> Arc<Self> {
+    pub(super) fn start(
+        purpose: &'static str,
+        config: &RabbitMqConfig,
+        clock: &SharedClock,
+        tls: OwnedTLSConfig,
+    ) -> Arc<Self> {
         let since = wall_time(clock);
         let link = Arc::new(Self {
             clock: Arc::clone(clock),
@@ -96,7 +101,9 @@ impl Link {
     pub(super) async fn up(&self, limit: Duration) -> Result<Up, Fault> {
         let mut reach = self.watch();
         let known = reach.wait_for(|reach| matches!(reach, Reach::Up(_) | Reach::Closed));
-        let known = timeout(limit, known).await.map(|known| known.map(|known| known.clone()));
+        let known = timeout(limit, known)
+            .await
+            .map(|known| known.map(|known| known.clone()));
         match known {
             Ok(Ok(Reach::Up(up))) => Ok(up),
             Ok(_) => Err(Fault::Closed),
@@ -188,7 +195,11 @@ impl Dialer {
         let address = self.config.addresses.get(address).map_or("", String::as_str);
         let (host, port) = host_and_port(address).ok_or_else(|| Fault::Other(format!("no address: {address:?}")))?;
         let uri = AMQPUri {
-            scheme: if self.config.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+            scheme: if self.config.tls.is_some() {
+                AMQPScheme::AMQPS
+            } else {
+                AMQPScheme::AMQP
+            },
             authority: AMQPAuthority {
                 userinfo: AMQPUserInfo {
                     username: self.config.username.clone(),
@@ -204,8 +215,8 @@ impl Dialer {
                 ..AMQPQueryString::default()
             },
         };
-        let properties = ConnectionProperties::default()
-            .with_connection_name(format!("meridian {}", self.purpose).into());
+        let properties =
+            ConnectionProperties::default().with_connection_name(format!("meridian {}", self.purpose).into());
         let runtime = lapin::runtime::default_runtime()?;
         let connecting = Connection::connect_uri_with_config(uri, properties, self.tls.clone(), runtime);
         match timeout(CONNECT_LIMIT, connecting).await {
@@ -229,7 +240,11 @@ impl Dialer {
         loop {
             match timeout(LOOK, events.next()).await {
                 Ok(Some(Event::ConnectionBlocked(reason))) => {
-                    tracing::warn!(purpose = self.purpose, reason, "the broker takes no publishes: it has an alarm");
+                    tracing::warn!(
+                        purpose = self.purpose,
+                        reason,
+                        "the broker takes no publishes: it has an alarm"
+                    );
                     up.blocked = Some((wall_time(&self.clock), format!("the broker has an alarm: {reason}")));
                     self.publish(&up);
                 }

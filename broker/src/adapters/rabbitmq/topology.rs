@@ -90,9 +90,8 @@ pub(super) async fn declare_topic(
     let exchange = names.exchange(topic);
     let parking = names.parking_exchange(topic);
     let alternate = table(&[("alternate-exchange", text(&parking))]);
-    let declare = |name: &str, arguments| {
-        channel.exchange_declare(name.into(), ExchangeKind::Topic, DURABLE_EXCHANGE, arguments)
-    };
+    let declare =
+        |name: &str, arguments| channel.exchange_declare(name.into(), ExchangeKind::Topic, DURABLE_EXCHANGE, arguments);
     call(declare(&parking, FieldTable::default())).await?;
     call(declare(&exchange, alternate)).await?;
     call(declare(&names.gate(topic, shards), FieldTable::default())).await?;

@@ -16,8 +16,8 @@ use bytes::{Buf, BufMut, Bytes};
 use bytestring::ByteString;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ByteArray, FieldTable, LongString, ShortString};
-use meridian_event::binding::rabbitmq::{OWN_PREFIX, record_name, wire_name};
 use meridian_event::binding::CONTENT_TYPE;
+use meridian_event::binding::rabbitmq::{OWN_PREFIX, record_name, wire_name};
 use meridian_event::{AttributeValue, Header, Record};
 
 /// The header of ours.
@@ -42,7 +42,10 @@ pub(super) fn encode(record: &Record) -> BasicProperties {
     let mut content_type = None;
     let mut places = Vec::with_capacity(record.headers.len());
     for (index, header) in record.headers.iter().enumerate() {
-        let text = header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
+        let text = header
+            .value
+            .as_deref()
+            .and_then(|value| std::str::from_utf8(value).ok());
         let repeats = || record.headers[..index].iter().any(|before| before.name == header.name);
         let place = match text {
             Some(text) if header.name == CONTENT_TYPE && text.len() <= 255 && content_type.is_none() => {
@@ -161,7 +164,9 @@ fn decode_own(mut own: Bytes, properties: &BasicProperties, payload: &Bytes) -> 
         found.push(match own.get_u8() {
             AS_HEADER if own.remaining() >= 2 => {
                 let (name, value) = plain.get(usize::from(own.get_u16()))?;
-                let AMQPValue::LongString(value) = value else { return None };
+                let AMQPValue::LongString(value) = value else {
+                    return None;
+                };
                 Header::new(record_name(name.as_str()).into_owned(), value.as_bytes().to_vec())
             }
             AS_CONTENT_TYPE => {
@@ -170,7 +175,11 @@ fn decode_own(mut own: Bytes, properties: &BasicProperties, payload: &Bytes) -> 
             }
             place @ (INLINE | INLINE_NULL) => Header {
                 name: ByteString::try_from(get_bytes(&mut own)?).ok()?,
-                value: if place == INLINE { Some(get_bytes(&mut own)?) } else { None },
+                value: if place == INLINE {
+                    Some(get_bytes(&mut own)?)
+                } else {
+                    None
+                },
             },
             _ => return None,
         });

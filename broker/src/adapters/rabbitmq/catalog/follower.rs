@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::watch;
@@ -204,7 +206,9 @@ impl Catalog {
 async fn follow(catalog: std::sync::Weak<Catalog>, read: Arc<Link>) {
     let mut reach = read.watch();
     loop {
-        let ended = reach.wait_for(|reach| matches!(reach, Reach::Up(_) | Reach::Closed)).await;
+        let ended = reach
+            .wait_for(|reach| matches!(reach, Reach::Up(_) | Reach::Closed))
+            .await;
         if !ended.is_ok_and(|reach| matches!(*reach, Reach::Up(_))) {
             return;
         }

@@ -13,4 +13,4 @@ pub(super) mod follower;
 pub(super) mod state;
 
 pub(super) use follower::Catalog;
-pub(super) use state::{Change, CatalogState, Topic};
+pub(super) use state::{CatalogState, Change, Topic};

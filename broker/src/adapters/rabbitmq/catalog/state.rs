@@ -24,18 +24,49 @@ pub(crate) enum Change {
     /// A handle reads the log from here on; it changes nothing.
     Opened,
     /// Who this broker is.
-    Identified { identity: String },
-    TopicCreated { topic: String, topic_id: String, shards: u32 },
-    TopicDeleted { topic: String, topic_id: String },
+    Identified {
+        identity: String,
+    },
+    TopicCreated {
+        topic: String,
+        topic_id: String,
+        shards: u32,
+    },
+    TopicDeleted {
+        topic: String,
+        topic_id: String,
+    },
     /// Nothing is admitted from here on until the topic has grown.
-    GrowthBegun { topic: String, topic_id: String, from: u32, to: u32 },
+    GrowthBegun {
+        topic: String,
+        topic_id: String,
+        from: u32,
+        to: u32,
+    },
     /// The old shards are fenced and marked; records go by the new ring.
-    Grown { topic: String, topic_id: String, to: u32 },
+    Grown {
+        topic: String,
+        topic_id: String,
+        to: u32,
+    },
     /// All that lay in an old shard before the growth is settled by the group; an
     /// empty group stands for the parked records.
-    ShardDrained { topic: String, topic_id: String, group: String, to: u32, shard: u32 },
-    GroupCreated { topic: String, topic_id: String, group: String, earliest: bool },
-    GroupDeleted { group: String },
+    ShardDrained {
+        topic: String,
+        topic_id: String,
+        group: String,
+        to: u32,
+        shard: u32,
+    },
+    GroupCreated {
+        topic: String,
+        topic_id: String,
+        group: String,
+        earliest: bool,
+    },
+    GroupDeleted {
+        group: String,
+    },
 }
 
 /// A topic.
@@ -232,7 +263,11 @@ mod tests {
 
     fn created(topic_id: &str, shards: u32) -> Change {
         let (topic, topic_id) = ("t".to_owned(), topic_id.to_owned());
-        Change::TopicCreated { topic, topic_id, shards }
+        Change::TopicCreated {
+            topic,
+            topic_id,
+            shards,
+        }
     }
 
     fn joined(group: &str, earliest: bool) -> Change {
@@ -280,7 +315,12 @@ mod tests {
     #[test]
     fn the_first_group_from_the_earliest_has_what_was_parked() {
         let mut state = CatalogState::default();
-        let changes = vec![created("1", 2), joined("late", false), joined("early", true), joined("next", true)];
+        let changes = vec![
+            created("1", 2),
+            joined("late", false),
+            joined("early", true),
+            joined("next", true),
+        ];
         apply(&mut state, changes);
         assert_eq!(topic(&state).parked_taker, Some(GroupName::new("early").unwrap()));
         let gone = Change::GroupDeleted {
@@ -305,15 +345,27 @@ mod tests {
             to: 3,
         };
         apply(&mut state, vec![created("1", 2), joined("g", true), joined("h", true)]);
-        let outcomes = apply(&mut state, vec![begun(1, 3), begun(2, 3), begun(2, 4), grown.clone(), grown]);
-        assert_eq!(outcomes, [Some(false), Some(true), Some(false), Some(true), Some(false)]);
+        let outcomes = apply(
+            &mut state,
+            vec![begun(1, 3), begun(2, 3), begun(2, 4), grown.clone(), grown],
+        );
+        assert_eq!(
+            outcomes,
+            [Some(false), Some(true), Some(false), Some(true), Some(false)]
+        );
         let (g, h) = (GroupName::new("g").unwrap(), GroupName::new("h").unwrap());
         assert_eq!(topic(&state).shards, 3);
         assert!(topic(&state).must_wait(&g, 2) && topic(&state).must_wait(&h, 2));
         assert!(!topic(&state).must_wait(&g, 1), "old shards go on");
-        apply(&mut state, vec![drained("h", 0), drained("h", 1), drained("g", 0), drained("g", 1)]);
+        apply(
+            &mut state,
+            vec![drained("h", 0), drained("h", 1), drained("g", 0), drained("g", 1)],
+        );
         assert!(!topic(&state).must_wait(&h, 2));
-        assert!(topic(&state).must_wait(&g, 2), "it has the parked records to drain as well");
+        assert!(
+            topic(&state).must_wait(&g, 2),
+            "it has the parked records to drain as well"
+        );
         apply(&mut state, vec![drained("", 0), drained("", 1)]);
         assert!(!topic(&state).must_wait(&g, 2));
         assert!(topic(&state).growths.is_empty());

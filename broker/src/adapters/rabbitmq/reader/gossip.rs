@@ -29,7 +29,11 @@ pub(crate) struct ShardLag {
 #[serde(rename_all = "snake_case", tag = "say")]
 pub(crate) enum Said {
     /// I am there and read these; who is `new` wants to hear from all.
-    Present { member: u64, topics: Vec<String>, new: bool },
+    Present {
+        member: u64,
+        topics: Vec<String>,
+        new: bool,
+    },
     /// I leave.
     Bye { member: u64 },
     /// How much is not settled?

@@ -142,7 +142,11 @@ pub(super) async fn run(core: Arc<Core>, shared: Arc<Shared>, mut commands: mpsc
                 member.shared.close();
                 if let Some(reply) = reply {
                     let lost = member.shared.take_lost_settlements();
-                    let left = if lost { Err(Fault::Away("the broker went before it knew what is settled".into())) } else { left };
+                    let left = if lost {
+                        Err(Fault::Away("the broker went before it knew what is settled".into()))
+                    } else {
+                        left
+                    };
                     let _ = reply.send(left);
                 }
                 return;
@@ -229,9 +233,14 @@ impl Member {
         self.continuity.identity = state.identity.clone().or(self.continuity.identity.take());
         for topic in &self.shared.options.topics {
             let Some(now) = state.topics.get(topic) else { continue };
-            let before = self.continuity.topic_ids.entry(topic.clone()).or_insert_with(|| now.id.clone());
+            let before = self
+                .continuity
+                .topic_ids
+                .entry(topic.clone())
+                .or_insert_with(|| now.id.clone());
             if *before != now.id {
-                let message = format!("topic {topic} was deleted and made again; open the reader anew to read the new one");
+                let message =
+                    format!("topic {topic} was deleted and made again; open the reader anew to read the new one");
                 return Err((ReadErrorKind::ContinuityBroken, message));
             }
         }
@@ -409,7 +418,9 @@ impl Member {
         let total: u32 = options.topics.iter().filter_map(|topic| shards.get(topic)).sum();
         let prefetch = prefetch(options.max_unsettled_records, options.max_unsettled_bytes, total);
         for partition in share {
-            let Some(topic) = joined.state.topics.get(&partition.topic) else { continue };
+            let Some(topic) = joined.state.topics.get(&partition.topic) else {
+                continue;
+            };
             if self.held.contains_key(&partition) || !options.topics.contains(&partition.topic) {
                 continue;
             }
@@ -445,7 +456,11 @@ impl Member {
                 answer.await.map_err(|_| gone())?
             };
             let flushed = futures::future::try_join_all(shards.into_iter().map(flush)).await;
-            let lost = if lost { Err(Fault::Away("the broker went before it knew what is settled".into())) } else { Ok(()) };
+            let lost = if lost {
+                Err(Fault::Away("the broker went before it knew what is settled".into()))
+            } else {
+                Ok(())
+            };
             let _ = reply.send(flushed.map(|_| ()).and(lost));
         });
     }
@@ -510,7 +525,9 @@ async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joined, Fault> {
             let topic = state.topics.get(name).ok_or_else(missing)?.clone();
             let is_member = topic.groups.contains(&options.group);
             if topic.growing_to.is_some() && !is_member {
-                return Err(Fault::Away(format!("topic {name} is growing; the group is made when it has grown")));
+                return Err(Fault::Away(format!(
+                    "topic {name} is growing; the group is made when it has grown"
+                )));
             }
             topology::declare_topic(&channel, &core.names, name, topic.shards, core.config.parked_bytes).await?;
             let shards = 0..topic.growing_to.unwrap_or(topic.shards);

@@ -163,13 +163,20 @@ impl Shard {
     async fn consume(&self, queue: &str) -> Result<Consumer, Fault> {
         let options = BasicConsumeOptions::default();
         let tag = ""; // the broker makes one that nobody used before
-        let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
+        let consuming = self
+            .channel
+            .basic_consume(queue.into(), tag.into(), options, FieldTable::default());
         call(consuming).await
     }
 
     /// Returns when told to leave.
     async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>, flush: &Notify) -> Result<Reply, Fault> {
-        let interval = self.context.shared.options.commit_interval.max(Duration::from_millis(1));
+        let interval = self
+            .context
+            .shared
+            .options
+            .commit_interval
+            .max(Duration::from_millis(1));
         let mut regularly = tokio::time::interval_at(Instant::now() + interval, interval);
         regularly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = tokio::time::interval_at(Instant::now() + PARKED_GRACE, PARKED_LOOK);
@@ -199,7 +206,9 @@ impl Shard {
 
     /// Begins with the group's own queue when the parked one is empty.
     async fn look_at_parked(&mut self) -> Result<(), Fault> {
-        let Some(parked) = &self.parked_queue else { return Ok(()) };
+        let Some(parked) = &self.parked_queue else {
+            return Ok(());
+        };
         let is_empty = topology::count(&self.channel, parked).await?.ready == 0;
         self.take_all()?;
         if is_empty {
@@ -290,7 +299,11 @@ impl Shard {
 
     /// All that lay before the growth is settled.
     async fn report(&self, marker: &Marker) -> Result<(), Fault> {
-        let group = if marker.parked { String::new() } else { self.context.shared.options.group.to_string() };
+        let group = if marker.parked {
+            String::new()
+        } else {
+            self.context.shared.options.group.to_string()
+        };
         let change = Change::ShardDrained {
             topic: self.context.partition.topic.to_string(),
             topic_id: self.context.topic_id.clone(),

@@ -152,7 +152,10 @@ impl Shared {
     /// on its channel: that plan is returned.
     pub(super) fn revoked(&self, partition: &TopicPartition, generation: u64) -> Option<AckPlan> {
         let mut inner = self.inner();
-        let shard = inner.shards.remove(partition).filter(|shard| shard.generation == generation);
+        let shard = inner
+            .shards
+            .remove(partition)
+            .filter(|shard| shard.generation == generation);
         let mut shard = shard?;
         let frontier = inner.ledger.frontier(partition).cloned().unwrap_or_default();
         inner.ledger.revoke(partition);
