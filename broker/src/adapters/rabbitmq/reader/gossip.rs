@@ -145,7 +145,7 @@ mod tests {
     fn who_is_silent_is_gone_but_never_oneself() {
         let topic = TopicName::new("t").unwrap();
         let now = Instant::now();
-        let mut members = Members::alone(1, &[topic.clone()], now);
+        let mut members = Members::alone(1, std::slice::from_ref(&topic), now);
         members.heard(2, vec![topic], now);
         assert!(!members.expire(1, now + Duration::from_secs(1)));
         members.excuse(now + Duration::from_secs(4));
