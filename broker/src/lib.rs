@@ -12,6 +12,7 @@
 //! - [`ledger`]: what one reader holds and what became of it, pure.
 //! - [`partitioner`]: the partition of a key, as Kafka's Java client has it.
 //! - [`shards`]: the shard of a key where the broker has no partitions of its own.
+//! - `room`: room for records that are admitted and not committed.
 //! - `assignment`: which member of a group has which partition, pure.
 //! - [`adapters`]: the only place that names a broker's client library.
 //! - `instrument`: the decorator that counts, around any broker.
@@ -39,6 +40,7 @@ pub mod metrics;
 pub mod name;
 pub mod partitioner;
 pub mod read;
+mod room;
 pub mod seam;
 pub mod shards;
 

@@ -29,6 +29,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 meridian_broker::conformance_suite!(EmbeddedFixture::start);
+meridian_broker::log_conformance_suite!(EmbeddedFixture::start);
 
 /// A forgetful topic keeps no more bytes in a partition.
 const KEPT_BYTES: u64 = 20_000;

@@ -27,6 +27,7 @@ use meridian_runtime::{Secret, SystemClock};
 use self::kafka_cluster::{Cluster, PASSWORD, USER, running, tool};
 
 meridian_broker::conformance_suite!(KafkaFixture::start);
+meridian_broker::log_conformance_suite!(KafkaFixture::start);
 meridian_broker::remote_conformance_suite!(KafkaFixture::start);
 meridian_broker::faulty_conformance_suite!(KafkaFixture::start);
 meridian_broker::guarded_conformance_suite!(KafkaFixture::start);

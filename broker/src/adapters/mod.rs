@@ -11,4 +11,3 @@ pub mod embedded;
 pub mod kafka;
 pub mod rabbitmq;
 pub mod redis;
-mod room;

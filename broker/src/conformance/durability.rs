@@ -17,8 +17,10 @@ pub async fn what_is_confirmed_is_read(fixture: &dyn Fixture) {
     for record in &records {
         let number = super::writing::number_of(&record.record);
         let confirmed = positions[number];
-        let read = (record.claim.partition.partition, record.claim.position);
-        assert_eq!(read, (confirmed.partition, confirmed.position), "record {number}");
+        assert_eq!(record.claim.partition.partition, confirmed.partition, "record {number}");
+        if broker.profile().capabilities.replay {
+            assert_eq!(record.claim.position, confirmed.position, "record {number}");
+        }
     }
 }
 

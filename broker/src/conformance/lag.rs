@@ -30,9 +30,11 @@ pub async fn lag_counts_what_is_not_settled(fixture: &dyn Fixture) {
     assert_eq!(seen.len(), 2, "{seen:?}");
     let of_first = &seen[0];
     assert_eq!(of_first.partition.partition, 0);
-    assert_eq!(of_first.settled_position, positions[3].position, "{of_first:?}");
-    assert_eq!(of_first.end_position, positions[9].position + 1, "{of_first:?}");
-    assert_eq!(of_first.settled_beyond, 2, "{of_first:?}");
+    if broker.profile().capabilities.replay {
+        assert_eq!(of_first.settled_position, positions[3].position, "{of_first:?}");
+        assert_eq!(of_first.end_position, positions[9].position + 1, "{of_first:?}");
+        assert_eq!(of_first.settled_beyond, 2, "{of_first:?}");
+    }
     assert_eq!((of_first.lag(), seen[1].lag()), (5, 4), "{seen:?}");
 
     // What is settled and not committed is lag still, for it may come again; what is

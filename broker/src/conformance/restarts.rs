@@ -67,6 +67,7 @@ pub(super) async fn under_load(fixture: &dyn Fixture, broker: Arc<dyn Broker>, d
     let writing = AtomicBool::new(true);
     let disturbing = async {
         load.until_confirmed(300).await;
+        load.until_read().await;
         disturb().await;
         load.release_broker(fixture).await;
         let before = load.confirmed();
@@ -88,6 +89,8 @@ struct Load {
     outcomes: std::sync::Mutex<Outcomes>,
     /// Told when the broker is away on purpose.
     reachable: tokio::sync::watch::Sender<u64>,
+    /// Whether the reader has seen a record.
+    has_read: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +108,7 @@ impl Load {
             topic,
             outcomes: std::sync::Mutex::default(),
             reachable: tokio::sync::watch::channel(0).0,
+            has_read: AtomicBool::new(false),
         }
     }
 
@@ -132,6 +136,17 @@ impl Load {
                 Ok(())
             } else {
                 Err((confirmed, self.broker().state()))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the group is read, so that the reader is disturbed as well.
+    async fn until_read(&self) {
+        super::waiting::eventually(PATIENCE * 2, "reading", async || {
+            match self.has_read.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(self.broker().state()),
             }
         })
         .await;
@@ -196,6 +211,7 @@ impl Load {
                         numbers.push(number_of(&record.record));
                     }
                     reading.settle_if_held(&records);
+                    self.has_read.store(true, Ordering::SeqCst);
                 }
                 Ok(_) => {}
                 Err(error) if error.kind == ReadErrorKind::Closed && !fixture.handles_outlive_restarts() => {

@@ -119,8 +119,32 @@ pub async fn a_spare_member_waits_and_takes_over(fixture: &dyn Fixture) {
     assert!(numbers(&rest).into_iter().eq(5..10));
 }
 
-/// R7: two groups read everything, each for itself.
+/// R7: two groups read, each for itself: what one settles, the other has still.
 pub async fn two_groups_do_not_affect_one_another(fixture: &dyn Fixture) {
+    let broker = fixture.connect(&Settings::default()).await;
+    let topic = new_topic(&broker, "groups", 1).await;
+    let (one, two) = (unique_group("one"), unique_group("two"));
+    let mut first = Reading::join(&broker, &one, &topic).await;
+    let mut second = Reading::join(&broker, &two, &topic).await;
+    first.until_partitions(1).await;
+    second.until_partitions(1).await;
+    store(&broker, batch_to(&topic, 0, 0..50)).await;
+    let records = first.take(50).await;
+    first.settle(&records);
+    first.close().await;
+    let records = second.take(50).await;
+    assert!(numbers(&records).into_iter().eq(0..50));
+    second.settle(&records[..10]);
+    second.close().await;
+    let mut first = Reading::join(&broker, &one, &topic).await;
+    store(&broker, batch_to(&topic, 0, 50..51)).await;
+    assert_eq!(numbers(&first.take(1).await), [50]);
+    let mut second = Reading::join(&broker, &two, &topic).await;
+    assert!(numbers(&second.take(41).await).into_iter().eq(10..51));
+}
+
+/// R7: a group that comes later reads everything, whatever others have settled.
+pub async fn a_later_group_reads_everything(fixture: &dyn Fixture) {
     let broker = fixture.connect(&Settings::default()).await;
     let topic = new_topic(&broker, "groups", 1).await;
     store(&broker, batch_to(&topic, 0, 0..50)).await;

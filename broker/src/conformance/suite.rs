@@ -52,9 +52,6 @@ macro_rules! conformance_suite {
             Shared positions::a_new_group_starts_at_the_earliest_record,
             Shared positions::a_new_group_starts_at_the_latest_record,
             Shared positions::a_start_at_the_latest_is_remembered,
-            Shared positions::a_gap_is_told_and_reading_goes_on_at_the_earliest,
-            Shared positions::a_gap_is_told_and_reading_goes_on_at_the_latest,
-            Shared positions::a_gap_ends_a_reader_that_must_not_skip,
             Shared lag::lag_counts_what_is_not_settled,
             Shared lag::groups_are_listed,
             Shared lag::the_time_of_the_oldest_unsettled_record_is_told,
@@ -83,6 +80,20 @@ macro_rules! conformance_suite {
             Own resetting::what_was_administered_survives_a_restart,
             Own restarts::a_reader_goes_on_after_a_restart,
             Own restarts::a_restart_under_load_loses_nothing,
+        }
+    };
+}
+
+/// One test for every case about a log: where old records can be read again and
+/// positions name places (the capability `replay`).
+#[macro_export]
+macro_rules! log_conformance_suite {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { $fixture,
+            Shared positions::a_gap_is_told_and_reading_goes_on_at_the_earliest,
+            Shared positions::a_gap_is_told_and_reading_goes_on_at_the_latest,
+            Shared positions::a_gap_ends_a_reader_that_must_not_skip,
+            Shared sharing::a_later_group_reads_everything,
         }
     };
 }

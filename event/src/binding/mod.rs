@@ -6,6 +6,7 @@
 //! - `protobuf`: the encoded event as value.
 //! - `json`: reading events in the JSON format.
 //! - `header`: writing headers from one buffer a record.
+//! - [`rabbitmq`]: how headers are spelt on RabbitMQ.
 //! - `provenance`: the stamps of a record, without the event.
 //! - `error`: why a record is no event.
 
@@ -16,6 +17,7 @@ mod json;
 mod kafka_binary;
 mod protobuf;
 mod provenance;
+pub mod rabbitmq;
 
 pub use choice::Binding;
 pub use error::{JsonFault, UnbindError};

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::super::room::Room;
 use super::cluster::Cluster;
 use super::error::{Fault, fault_of};
 use super::health::Unusable;
@@ -21,6 +20,7 @@ use super::placement::{Destination, LOOKUP_LIMIT, Placement, Ready, Refusal, ref
 use super::session::Session;
 use crate::append::{Admission, AppendRecord, Appender, Commit};
 use crate::error::{AppendError, AppendErrorKind};
+use crate::room::Room;
 
 pub(super) struct KafkaAppender {
     cluster: Arc<Cluster>,

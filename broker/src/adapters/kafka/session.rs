@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::room::Room;
 use super::cluster::Cluster;
 use super::error::{Fault, fault_of};
 use super::in_flight::{Freed, InFlight, Settled};
@@ -23,6 +22,7 @@ use super::native::produce::{self, TopicHandle};
 use super::native::{Code, Event, EventQueue, NativeClient, NativeError, Role};
 use super::settings;
 use crate::name::TopicName;
+use crate::room::Room;
 
 /// Between two looks at whether the session ends.
 const POLL_LIMIT: Duration = Duration::from_millis(100);

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::super::room::Room;
 use super::core::{Alive, Core};
 use super::entry::MAX_HEADERS;
 use super::health::CLOSED;
@@ -21,6 +20,7 @@ use crate::append::{Admission, AppendRecord, Appender, Commit, RefusedRecord};
 use crate::error::{AppendError, AppendErrorKind};
 use crate::name::TopicName;
 use crate::partitioner::KeylessTurns;
+use crate::room::Room;
 
 /// Records without a key that go to one shard before the next has its turn.
 const KEYLESS_RECORDS_PER_TURN: u32 = 100;

@@ -22,7 +22,6 @@ use fred::types::{CustomCommand, Value};
 use futures::FutureExt;
 use meridian_runtime::backoff::Backoff;
 
-use super::super::room::Room;
 use super::core::{Core, RECONNECT, pause};
 use super::entry::{EntryId, encode};
 use super::error::{Fault, FaultKind};
@@ -35,6 +34,7 @@ use super::topics::{Topic, TopicState, missing};
 use crate::append::{AppendOutcome, Position};
 use crate::error::{AppendError, AppendErrorKind};
 use crate::name::TopicName;
+use crate::room::Room;
 
 /// Pipelines under way at most.
 const MAX_PIPELINES: usize = 4;

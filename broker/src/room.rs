@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout_at;
 
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     records: Semaphore,
     bytes: Semaphore,
     max_records: usize,
@@ -19,7 +19,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(max_records: usize, max_bytes: usize) -> Self {
+    pub(crate) fn new(max_records: usize, max_bytes: usize) -> Self {
         let max_records = max_records.clamp(1, u32::MAX as usize);
         let max_bytes = max_bytes.clamp(1, u32::MAX as usize);
         Self {
@@ -32,22 +32,22 @@ impl Room {
     }
 
     /// What a record costs: the whole room at most, so that one that is larger goes alone.
-    pub(super) fn cost(&self, size: usize) -> usize {
+    pub(crate) fn cost(&self, size: usize) -> usize {
         size.min(self.max_bytes)
     }
 
     /// How many records are taken in one step at most. Fewer than there is room
     /// for, so that a large batch does not wait for all of the room.
-    pub(super) fn step(&self) -> usize {
+    pub(crate) fn step(&self) -> usize {
         (self.max_records / 8).clamp(1, 512)
     }
 
-    pub(super) fn step_bytes(&self) -> usize {
+    pub(crate) fn step_bytes(&self) -> usize {
         (self.max_bytes / 8).max(1)
     }
 
     /// Takes room, waiting for it until `deadline`. False when there was none.
-    pub(super) async fn take(&self, records: usize, bytes: usize, deadline: Instant) -> bool {
+    pub(crate) async fn take(&self, records: usize, bytes: usize, deadline: Instant) -> bool {
         if self.try_take(records, bytes) {
             return true;
         }
@@ -62,7 +62,7 @@ impl Room {
     }
 
     /// Takes room if it is there.
-    pub(super) fn try_take(&self, records: usize, bytes: usize) -> bool {
+    pub(crate) fn try_take(&self, records: usize, bytes: usize) -> bool {
         let Ok(records) = self.records.try_acquire_many(clamp(records)) else {
             return false;
         };
@@ -74,7 +74,7 @@ impl Room {
         true
     }
 
-    pub(super) fn give_back(&self, records: usize, bytes: usize) {
+    pub(crate) fn give_back(&self, records: usize, bytes: usize) {
         self.bytes.add_permits(bytes);
         self.records.add_permits(records);
         if self.is_empty() {
@@ -87,7 +87,7 @@ impl Room {
     }
 
     /// Waits until nothing is in it. False when `deadline` came first.
-    pub(super) async fn emptied(&self, deadline: Instant) -> bool {
+    pub(crate) async fn emptied(&self, deadline: Instant) -> bool {
         loop {
             let emptied = self.emptied.notified();
             if self.is_empty() {

@@ -1,0 +1,88 @@
+//! The conformance suite over real RabbitMQ brokers.
+//!
+//! Cases that leave the broker alone share the running broker `a`; those that disturb
+//! it start one of their own, which ends with this process at the latest.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that unwraps fails where it should, and may print"
+)]
+
+mod rabbitmq_broker;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use meridian_broker::conformance::{Fixture, Need, Settings};
+use meridian_broker::{Broker, TopicPartition, TopicSpec};
+
+use self::rabbitmq_broker::{Server, open, running};
+
+meridian_broker::conformance_suite!(RabbitMqFixture::start);
+meridian_broker::remote_conformance_suite!(RabbitMqFixture::start);
+
+struct RabbitMqFixture {
+    address: String,
+    /// The broker that is this case's own.
+    own: Option<Server>,
+}
+
+impl RabbitMqFixture {
+    async fn start(need: Need) -> Self {
+        match need {
+            Need::Shared => Self {
+                address: running("MERIDIAN_RABBITMQ_A"),
+                own: None,
+            },
+            Need::Own => {
+                let server = Server::start().await;
+                Self {
+                    address: server.address(),
+                    own: Some(server),
+                }
+            }
+        }
+    }
+
+    fn own(&self) -> &Server {
+        self.own
+            .as_ref()
+            .expect("a case that disturbs its broker must say that it needs its own")
+    }
+}
+
+#[async_trait]
+impl Fixture for RabbitMqFixture {
+    async fn connect(&self, settings: &Settings) -> Arc<dyn Broker> {
+        open(&self.address, settings).await
+    }
+
+    async fn connect_other(&self) -> Arc<dyn Broker> {
+        open(&running("MERIDIAN_RABBITMQ_B"), &Settings::default()).await
+    }
+
+    async fn stop_broker(&self) {
+        self.own().command("stop", &[]).await;
+    }
+
+    async fn kill_broker(&self) {
+        self.own().command("kill", &[]).await;
+    }
+
+    async fn start_broker(&self) {
+        self.own().start_again().await;
+    }
+
+    fn handles_outlive_restarts(&self) -> bool {
+        true
+    }
+
+    fn forgetful(&self, spec: TopicSpec) -> TopicSpec {
+        spec
+    }
+
+    async fn forget(&self, _broker: &Arc<dyn Broker>, partition: &TopicPartition, _position: u64) {
+        panic!("RabbitMQ has no positions to forget, and {partition} was asked to");
+    }
+}
