@@ -78,7 +78,7 @@ impl Suite {
                     .or_else(|| local_server(&build, "redis/servers/a", "address")),
                 rabbitmq: shared
                     .rabbitmq
-                    .or_else(|| local_server(&build, "rabbitmq/servers/a", "address")),
+                    .or_else(|| local_server(&build, "rabbitmq/nodes/a", "address")),
             },
             stream_shape: StreamShape {
                 streams: shared.streams.into(),
