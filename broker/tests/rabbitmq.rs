@@ -12,20 +12,29 @@
 mod rabbitmq_broker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use meridian_broker::adapters::rabbitmq::RabbitMqConfig;
 use meridian_broker::conformance::{Fixture, Need, Settings};
 use meridian_broker::{Broker, TopicPartition, TopicSpec};
+use meridian_fault_proxy::Proxy;
+use meridian_runtime::Secret;
 
-use self::rabbitmq_broker::{Server, open, running};
+use self::rabbitmq_broker::{Server, open, open_with, running};
 
 meridian_broker::conformance_suite!(RabbitMqFixture::start);
 meridian_broker::remote_conformance_suite!(RabbitMqFixture::start);
+meridian_broker::faulty_conformance_suite!(RabbitMqFixture::start);
+meridian_broker::guarded_conformance_suite!(RabbitMqFixture::start);
+
+/// What decides where a proxy cuts and slices.
+const SEED: u64 = 7;
 
 struct RabbitMqFixture {
     address: String,
     /// The broker that is this case's own.
-    own: Option<Server>,
+    own: Option<(Server, Proxy)>,
 }
 
 impl RabbitMqFixture {
@@ -37,18 +46,19 @@ impl RabbitMqFixture {
             },
             Need::Own => {
                 let server = Server::start().await;
+                let proxy = Proxy::start(&server.address(), SEED).await.unwrap();
                 Self {
                     address: server.address(),
-                    own: Some(server),
+                    own: Some((server, proxy)),
                 }
             }
         }
     }
 
     fn own(&self) -> &Server {
-        self.own
-            .as_ref()
-            .expect("a case that disturbs its broker must say that it needs its own")
+        let own = self.own.as_ref();
+        &own.expect("a case that disturbs its broker must say that it needs its own")
+            .0
     }
 }
 
@@ -84,5 +94,32 @@ impl Fixture for RabbitMqFixture {
 
     async fn forget(&self, _broker: &Arc<dyn Broker>, partition: &TopicPartition, _position: u64) {
         panic!("RabbitMQ has no positions to forget, and {partition} was asked to");
+    }
+
+    fn proxy(&self) -> &Proxy {
+        &self
+            .own
+            .as_ref()
+            .expect("a case with a proxy must say that it needs its own broker")
+            .1
+    }
+
+    async fn connect_through(&self, settings: &Settings) -> Arc<dyn Broker> {
+        open(&self.proxy().address(), settings).await
+    }
+
+    fn freeze_broker(&self) {
+        self.own().signal("STOP");
+    }
+
+    fn thaw_broker(&self) {
+        self.own().signal("CONT");
+    }
+
+    async fn connect_with_password(&self, right: bool) -> Arc<dyn Broker> {
+        let mut config = RabbitMqConfig::new(vec![self.own().address()]);
+        config.password = Secret::new(if right { "guest" } else { "another" });
+        config.delivery_timeout = Duration::from_secs(3);
+        open_with(config).await
     }
 }

@@ -13,21 +13,31 @@
 mod redis_server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use meridian_broker::adapters::redis::RedisConfig;
 use meridian_broker::conformance::{Fixture, Need, Settings};
 use meridian_broker::{Broker, TopicPartition, TopicSpec};
+use meridian_fault_proxy::Proxy;
+use meridian_runtime::Secret;
 
 use self::redis_server::{Foreign, Server, open_with, running};
 
 meridian_broker::conformance_suite!(RedisFixture::start);
+meridian_broker::log_conformance_suite!(RedisFixture::start);
 meridian_broker::remote_conformance_suite!(RedisFixture::start);
+meridian_broker::faulty_conformance_suite!(RedisFixture::start);
+meridian_broker::guarded_conformance_suite!(RedisFixture::start);
+
+/// What decides where a proxy cuts and slices.
+const SEED: u64 = 7;
+const PASSWORD: &str = "correct-horse";
 
 struct RedisFixture {
     address: String,
     /// The server that is this case's own.
-    own: Option<Server>,
+    own: Option<(Server, Proxy)>,
 }
 
 impl RedisFixture {
@@ -41,18 +51,19 @@ impl RedisFixture {
                 // What is confirmed must survive a kill: with `everysec` Redis puts a write off while a sync is under
                 // way, and a kill then loses what it had confirmed.
                 let server = Server::start(&["appendfsync=always"]).await;
+                let proxy = Proxy::start(&server.address(), SEED).await.unwrap();
                 Self {
                     address: server.address(),
-                    own: Some(server),
+                    own: Some((server, proxy)),
                 }
             }
         }
     }
 
     fn own(&self) -> &Server {
-        self.own
-            .as_ref()
-            .expect("a case that disturbs its broker must say that it needs its own")
+        let own = self.own.as_ref();
+        &own.expect("a case that disturbs its broker must say that it needs its own")
+            .0
     }
 }
 
@@ -105,5 +116,35 @@ impl Fixture for RedisFixture {
         let (epoch, _) = last.split_once('-').unwrap();
         let first = format!("{epoch}-{}", position + 1);
         foreign.run(&["XTRIM", &stream, "MINID", &first]).await;
+    }
+
+    fn proxy(&self) -> &Proxy {
+        &self
+            .own
+            .as_ref()
+            .expect("a case with a proxy must say that it needs its own broker")
+            .1
+    }
+
+    async fn connect_through(&self, settings: &Settings) -> Arc<dyn Broker> {
+        open(&self.proxy().address(), settings).await
+    }
+
+    fn freeze_broker(&self) {
+        self.own().signal("STOP");
+    }
+
+    fn thaw_broker(&self) {
+        self.own().signal("CONT");
+    }
+
+    async fn connect_with_password(&self, right: bool) -> Arc<dyn Broker> {
+        let foreign = Foreign::connect(&self.address).await;
+        // Connections that are there keep what they had.
+        foreign.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+        let mut config = RedisConfig::new(vec![self.address.clone()]);
+        config.password = Some(Secret::new(if right { PASSWORD } else { "another" }));
+        config.delivery_timeout = Duration::from_secs(3);
+        open_with(config).await
     }
 }

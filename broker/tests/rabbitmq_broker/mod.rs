@@ -117,6 +117,15 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Sends a signal to its process, such as STOP or CONT.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        let status = std::process::Command::new("kill")
+            .args(["-s", signal, pid.trim()])
+            .status();
+        assert!(status.unwrap().success(), "kill -s {signal} {pid}");
+    }
+
     /// Starts it again, with the settings that it had.
     pub(crate) async fn start_again(&self) {
         self.command("start", &[]).await;

@@ -91,6 +91,15 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Sends a signal to its process, such as STOP or CONT.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        let status = std::process::Command::new("kill")
+            .args(["-s", signal, pid.trim()])
+            .status();
+        assert!(status.unwrap().success(), "kill -s {signal} {pid}");
+    }
+
     /// Runs a command of the script over this server.
     pub(crate) async fn command(&self, command: &str, more: &[&str]) {
         let data = self.folder.path().to_str().unwrap();
