@@ -67,7 +67,8 @@ fn words<const COUNT: usize>(words: [&str; COUNT]) -> Vec<Value> {
 }
 
 async fn fred_alone(address: &str, shards: usize) -> (f64, f64) {
-    let config = fred::types::config::Config::from_url(&format!("redis://{address}")).unwrap();
+    let mut config = fred::types::config::Config::from_url(&format!("redis://{address}")).unwrap();
+    config.version = fred::types::RespVersion::RESP3;
     let client: Client = Builder::from_config(config).build().unwrap();
     client.init().await.unwrap();
     let run = uuid::Uuid::new_v4().simple().to_string();
@@ -95,6 +96,7 @@ async fn fred_alone(address: &str, shards: usize) -> (f64, f64) {
     }
     let written = RECORDS as f64 / began.elapsed().as_secs_f64();
     let began = Instant::now();
+    let mut acknowledged = 0;
     for name in &names {
         loop {
             let read = words(["GROUP", "g", "c", "COUNT", "500", "STREAMS", name, ">"]);
@@ -104,6 +106,7 @@ async fn fred_alone(address: &str, shards: usize) -> (f64, f64) {
             let Resp3Frame::Array { data: entries, .. } = entries else {
                 break;
             };
+            acknowledged += entries.len();
             let mut ack = words([name, "g"]);
             for entry in &entries {
                 let Resp3Frame::Array { data, .. } = entry else {
@@ -117,6 +120,7 @@ async fn fred_alone(address: &str, shards: usize) -> (f64, f64) {
             client.custom::<Value, _>(command("XACK"), ack).await.unwrap();
         }
     }
+    assert_eq!(acknowledged, RECORDS, "not all was read");
     let read = RECORDS as f64 / began.elapsed().as_secs_f64();
     for name in &names {
         client.custom::<Value, _>(command("DEL"), words([name])).await.unwrap();
