@@ -10,35 +10,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
-use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Consumer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::gossip::{Members, SAY_INTERVAL, Said, ShardLag};
+use super::join::{Joined, join, prefetch};
 use super::shard;
 use super::shared::Shared;
-use crate::adapters::rabbitmq::catalog::{CatalogState, Change};
+use super::voice::{SAY_LIMIT, Voice};
+use crate::adapters::rabbitmq::catalog::CatalogState;
 use crate::adapters::rabbitmq::core::Core;
 use crate::adapters::rabbitmq::fault::Fault;
-use crate::adapters::rabbitmq::link::{Reach, Up};
-use crate::adapters::rabbitmq::topology::{self, CALL_LIMIT, call};
+use crate::adapters::rabbitmq::link::Reach;
+use crate::adapters::rabbitmq::topology::CALL_LIMIT;
 use crate::error::ReadErrorKind;
-use crate::name::{GroupName, TopicName, TopicPartition};
-use crate::read::StartPosition;
+use crate::name::{TopicName, TopicPartition};
 
 /// How long a member that joins listens to the others before it takes its share.
 const LISTEN: Duration = Duration::from_millis(250);
 /// The pause before the group is joined again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long one question may keep the member from its other work.
-const SAY_LIMIT: Duration = Duration::from_secs(1);
-/// What a record is taken to weigh when the prefetch is chosen.
-const TYPICAL_RECORD_BYTES: usize = 16 * 1024;
-/// Below this a prefetch costs more time than it saves memory.
-const MIN_BYTES_PREFETCH: usize = 16;
 
 /// What the reader's handle tells the member.
 pub(super) enum Command {
@@ -46,50 +38,6 @@ pub(super) enum Command {
     Commit(oneshot::Sender<Result<(), Fault>>),
     /// Leave the group in an orderly way.
     Leave(oneshot::Sender<Result<(), Fault>>),
-}
-
-/// Speaks to the members of a group; what cannot be said is not said.
-pub(crate) struct Voice {
-    core: Arc<Core>,
-    exchange: String,
-    channel: Option<(u64, Channel)>,
-}
-
-impl Voice {
-    pub(crate) fn new(core: &Arc<Core>, group: &GroupName) -> Self {
-        Self {
-            core: Arc::clone(core),
-            exchange: core.names.members_exchange(group),
-            channel: None,
-        }
-    }
-
-    pub(crate) async fn say(&mut self, said: &Said) -> Result<(), Fault> {
-        let saying = async {
-            let up = self.core.control.up(Duration::ZERO).await?;
-            if let Some((_, reason)) = up.blocked {
-                return Err(Fault::Away(reason));
-            }
-            let channel = match &self.channel {
-                Some((epoch, channel)) if *epoch == up.epoch && channel.status().connected() => channel.clone(),
-                _ => {
-                    let channel = call(up.connection.create_channel()).await?;
-                    self.channel = Some((up.epoch, channel.clone()));
-                    channel
-                }
-            };
-            let text = serde_json::to_vec(said).map_err(|error| Fault::Other(error.to_string()))?;
-            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-            let exchange = self.exchange.as_str().into();
-            let confirm = channel.basic_publish(exchange, "".into(), options, &text, properties);
-            confirm.await?.await?; // at once: this channel has no confirmations
-            Ok(())
-        };
-        match timeout(SAY_LIMIT, saying).await {
-            Ok(said) => said,
-            Err(_) => Err(Fault::Late("the connection takes no messages".to_owned())),
-        }
-    }
 }
 
 /// One consumed shard.
@@ -181,15 +129,6 @@ struct Member {
     held: HashMap<TopicPartition, Held>,
     tasks: JoinSet<(TopicPartition, u64, Result<(), Fault>)>,
     last_number: u64,
-}
-
-/// What a session has at hand when it is joined.
-struct Joined {
-    up: Up,
-    state: Arc<CatalogState>,
-    ear: Consumer,
-    /// Held for as long as the ear is.
-    _channel: Channel,
 }
 
 impl Member {
@@ -495,90 +434,5 @@ async fn leave(held: Held) -> Result<(), Fault> {
     match timeout(CALL_LIMIT, leaving).await {
         Ok(left) => left,
         Err(_) => Err(Fault::Late("a shard was not given up in time".to_owned())),
-    }
-}
-
-/// How many deliveries of a shard may be under way: an even part of the records that
-/// the reader may hold, and of its bytes for records of a typical size.
-fn prefetch(max_records: usize, max_bytes: usize, shards: u32) -> u16 {
-    let shards = shards.max(1) as usize;
-    let by_bytes = (max_bytes / TYPICAL_RECORD_BYTES / shards).max(MIN_BYTES_PREFETCH);
-    let prefetch = (max_records / shards).min(by_bytes).max(1);
-    u16::try_from(prefetch).unwrap_or(u16::MAX)
-}
-
-/// Makes everything ready that this group needs on the broker.
-async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joined, Fault> {
-    let up = loop {
-        match core.read.up(Duration::from_millis(500)).await {
-            Ok(up) => break up,
-            Err(Fault::Closed) => return Err(Fault::Closed),
-            Err(fault) => shared.does_not_read(core.read.now(), &fault),
-        }
-    };
-    let options = &shared.options;
-    let mut state = core.catalog.refresh(CALL_LIMIT).await?;
-    let channel = call(up.connection.create_channel()).await?;
-    for name in &options.topics {
-        loop {
-            let missing = || Fault::Missing(format!("topic {name} is not there; make it, or wait until it is made"));
-            let topic = state.topics.get(name).ok_or_else(missing)?.clone();
-            let is_member = topic.groups.contains(&options.group);
-            if topic.growing_to.is_some() && !is_member {
-                return Err(Fault::Away(format!(
-                    "topic {name} is growing; the group is made when it has grown"
-                )));
-            }
-            topology::declare_topic(&channel, &core.names, name, topic.shards, core.config.parked_bytes).await?;
-            let shards = 0..topic.growing_to.unwrap_or(topic.shards);
-            for shard in shards.clone() {
-                topology::declare_group_queue(&channel, &core.names, name, &options.group, shard).await?;
-            }
-            if !is_member {
-                tokio::time::sleep(topology::NEW_QUEUE_GRACE).await;
-            }
-            for shard in shards {
-                topology::bind_group_queue(&channel, &core.names, name, &options.group, shard).await?;
-            }
-            if is_member {
-                break;
-            }
-            let change = Change::GroupCreated {
-                topic: name.to_string(),
-                topic_id: topic.id,
-                group: options.group.to_string(),
-                earliest: options.start == StartPosition::Earliest,
-            };
-            // Once more, for the topic may have grown before the entry was made.
-            state = core.catalog.append(change).await?.1;
-        }
-    }
-    let channel = call(up.connection.create_channel()).await?;
-    let ear = topology::declare_ear(&channel, &core.names, &options.group).await?;
-    let consume = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let ear = call(channel.basic_consume(ear.into(), "".into(), consume, FieldTable::default())).await?;
-    Ok(Joined {
-        up,
-        state,
-        ear,
-        _channel: channel,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prefetch_of_all_shards_stays_within_the_options() {
-        assert_eq!(prefetch(10_000, 64 << 20, 1), 4096);
-        assert_eq!(prefetch(10_000, 1 << 30, 8), 1250);
-        assert_eq!(prefetch(5, 64 << 20, 1), 5);
-        assert_eq!(prefetch(2, 64 << 20, 4), 1);
-        assert_eq!(prefetch(1_000_000, usize::MAX, 1), u16::MAX);
-        assert_eq!(prefetch(100, 1000, 1), 16);
     }
 }

@@ -13,6 +13,8 @@
 //! - [`handle`]: the reader and its settler.
 //! - [`shared`]: what handle and tasks share; records from shards to `next`.
 //! - [`member`]: the task that takes part in the group.
+//! - [`join`]: what a group needs on the broker.
+//! - [`voice`]: how members are spoken to.
 //! - [`shard`]: the task that consumes one shard and acknowledges.
 //! - [`acks`]: which deliveries are to be acknowledged, pure.
 //! - [`gossip`]: what members say, and who has what, pure.
@@ -20,9 +22,11 @@
 mod acks;
 pub(super) mod gossip;
 mod handle;
+mod join;
 mod member;
 mod shard;
 mod shared;
+mod voice;
 
 pub(super) use handle::open;
-pub(super) use member::Voice;
+pub(super) use voice::Voice;

@@ -36,6 +36,9 @@ const TAKE_STEP: usize = 256;
 const PARKED_GRACE: Duration = Duration::from_millis(200);
 /// How often the parked queue is asked whether it is empty.
 const PARKED_LOOK: Duration = Duration::from_millis(100);
+/// Acknowledgements out of order that are written at once, and the pause after them.
+const ACK_LOT: usize = 16;
+const ACK_LOT_PAUSE: Duration = Duration::from_millis(5);
 /// How long the farewell of a channel may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -289,9 +292,22 @@ impl Shard {
             return Ok(());
         }
         self.unconfirmed = true;
-        let ack = |tag, multiple| self.channel.basic_ack(tag, BasicAckOptions { multiple });
-        let acks = plan.up_to.map(|tag| ack(tag, true)).into_iter();
-        let acks = acks.chain(plan.singles.iter().map(|tag| ack(*tag, false)));
+        if let Some(tag) = plan.up_to {
+            self.ack(&[tag], true).await?;
+        }
+        // A channel keeps acknowledgements back while 32 are on their way to a quorum queue,
+        // and loses those when it is closed: few at a time, and each lot has time to arrive.
+        for tags in plan.singles.chunks(ACK_LOT) {
+            self.ack(tags, false).await?;
+            topology::count(&self.channel, self.confirming_queue()).await?;
+            tokio::time::sleep(ACK_LOT_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn ack(&self, tags: &[u64], multiple: bool) -> Result<(), Fault> {
+        let options = BasicAckOptions { multiple };
+        let acks = tags.iter().map(|tag| self.channel.basic_ack(*tag, options));
         let written = timeout(topology::CALL_LIMIT, futures::future::try_join_all(acks)).await;
         written.map_err(|_| Fault::Late("the connection takes no acknowledgements".to_owned()))??;
         Ok(())
