@@ -110,6 +110,7 @@ async fn cut_connections_lose_nothing() {
         let (broker, topic) = (Arc::clone(&broker), topic.clone());
         tokio::spawn(async move {
             let (mut confirmed, mut refused, mut cuts) = (BTreeSet::new(), BTreeSet::new(), 0);
+            let mut pace = tokio::time::interval(Duration::from_millis(2));
             for first in (0..20_000).step_by(20) {
                 let partition = (first / 20 % 2) as u32;
                 let appended = append(&broker, batch_to(&topic, partition, first..first + 20)).await;
@@ -124,7 +125,7 @@ async fn cut_connections_lose_nothing() {
                         Err(_) => cuts += 1,
                     }
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await; // a pace, so that it lasts
+                pace.tick().await; // so that it lasts
             }
             (confirmed, refused, cuts)
         })

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use meridian_broker::conformance::Settings;
 use meridian_broker::conformance::reading::Reading;
-use meridian_broker::conformance::waiting::{PATIENCE, deadline, within};
+use meridian_broker::conformance::waiting::{PATIENCE, deadline, last as last_for, within};
 use meridian_broker::conformance::writing::{new_topic, number_of, numbered, store, unique_group};
 use meridian_broker::{AdminErrorKind, Broker, TopicName};
 
@@ -77,10 +77,10 @@ async fn a_topic_grows_under_load_and_keys_stay_in_order() {
     let growing = {
         let (broker, topic, writing) = (Arc::clone(&broker), topic.clone(), Arc::clone(&writing));
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(1)).await; // load, for a while
+            last_for(Duration::from_secs(1)).await; // load, for a while
             let grown = broker.admin().grow_topic(&topic, BEFORE + 1).await.unwrap();
             assert_eq!(grown.partitions, BEFORE + 1);
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            last_for(Duration::from_secs(1)).await;
             writing.store(false, Ordering::SeqCst);
         })
     };
