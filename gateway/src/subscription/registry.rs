@@ -101,6 +101,19 @@ struct Handle {
     gone: CancellationToken,
 }
 
+impl Handle {
+    /// The answer to a command; `None` when the group's task ended before it gave one. Its end has to be looked for: a
+    /// command that was on its way when the task let go of the queue stays in the queue, with the answer's sender, for as
+    /// long as a handle like this one is held.
+    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            () = self.gone.cancelled() => None,
+        }
+    }
+}
+
 /// A session that has joined its group.
 #[derive(Debug)]
 pub(super) struct Joined {
@@ -167,7 +180,7 @@ impl Subscriptions {
                 asked,
             };
             if handle.commands.send(leave).await.is_ok() {
-                sessions_asked += answer.await.unwrap_or(0);
+                sessions_asked += handle.answer(answer).await.unwrap_or(0);
             }
         }
         let all_gone = async {
@@ -277,9 +290,8 @@ impl Subscriptions {
                 outbound: outbound.clone(),
                 answer,
             };
-            // Refused or lost, the group is ending: the answer's sender is dropped.
             let sent = handle.commands.send(Command::Join(Box::new(join))).await;
-            if let (Ok(()), Ok(answer)) = (sent, answered.await) {
+            if let (Ok(()), Some(answer)) = (sent, handle.answer(answered).await) {
                 return answer.map(|session| Joined {
                     session,
                     commands: handle.commands,
