@@ -31,6 +31,7 @@ pub(crate) const KEYS: &[&str] = &[
     "park_after_seconds",
     "expired_events",
     "heartbeat_seconds",
+    "session_timeout_seconds",
     "idle_group_seconds",
     "too_large_grace_seconds",
     "dead_letter_topic",
@@ -78,6 +79,8 @@ pub struct SubscriptionOptions {
     pub heartbeat: Duration,
     /// How long a group is read on after its last session left.
     pub idle_group: Duration,
+    /// A gateway that shows the broker no life for so long loses its share of a group to others.
+    pub session_timeout: Duration,
     /// How long a record that is too large for every session waits for one that can take it.
     pub too_large_grace: Duration,
     /// How dead-letter topics are called.
@@ -111,6 +114,7 @@ impl Default for SubscriptionOptions {
             drop_expired: false,
             heartbeat: Duration::from_secs(5),
             idle_group: Duration::from_secs(2),
+            session_timeout: Duration::from_secs(8),
             too_large_grace: Duration::from_secs(10),
             dead_letter_topic: DeadLetterTopicPattern::default(),
             dead_letter_partitions: 1,
@@ -180,6 +184,7 @@ impl SubscriptionOptions {
                 faults,
             ),
             heartbeat: seconds("heartbeat_seconds", default.heartbeat, 1.0..=60.0, faults),
+            session_timeout: seconds("session_timeout_seconds", default.session_timeout, 6.0..=300.0, faults),
             idle_group: seconds("idle_group_seconds", default.idle_group, 0.0..=300.0, faults),
             too_large_grace: seconds(
                 "too_large_grace_seconds",

@@ -45,7 +45,9 @@ impl ServiceKind {
                 "--set",
                 "broker.heartbeat.interval.ms=500",
             ],
-            ServiceKind::Redis | ServiceKind::RabbitMq => &[],
+            // What is confirmed must survive a kill: with `everysec` Redis puts a write off while a sync is under way.
+            ServiceKind::Redis => &["--set", "appendfsync=always"],
+            ServiceKind::RabbitMq => &[],
         };
         let mut settings: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         if self == ServiceKind::Kafka {

@@ -16,9 +16,9 @@
 //!    and acknowledges the marker after that. The group's readers of a new shard
 //!    consume nothing until that was said of every old shard.
 //!
-//! What holds: whoever grows a topic may die at any step; a handle that wants to
-//! append and finds a growth that does not end finishes it. New records of an old
-//! shard wait for nothing.
+//! What holds: whoever grows a topic may die at any step, and growing it again goes
+//! on where that one was; until then appends to it are refused. New records of an
+//! old shard wait for nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -120,6 +120,7 @@ impl Owner {
         let reader = ReaderOptions {
             start: parts.terms.start,
             missing_position: parts.terms.missing_position,
+            session_timeout: options.session_timeout,
             max_unsettled_records: options.max_unsettled_records,
             max_unsettled_bytes: options.max_unsettled_bytes,
             ..ReaderOptions::new(parts.key.group.clone(), parts.terms.topics.clone())

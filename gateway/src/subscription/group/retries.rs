@@ -37,6 +37,7 @@ pub(super) fn retry_options(parts: &OwnerParts, reader: &ReaderOptions) -> Optio
         max_unsettled_records: reader.max_unsettled_records,
         max_unsettled_bytes: reader.max_unsettled_bytes,
         missing_position: MissingPositionPolicy::Earliest,
+        session_timeout: reader.session_timeout,
         ..ReaderOptions::new(group, vec![topic])
     })
 }
