@@ -139,9 +139,11 @@ impl Fixture for RedisFixture {
     }
 
     async fn connect_with_password(&self, right: bool) -> Arc<dyn Broker> {
-        let foreign = Foreign::connect(&self.address).await;
-        // Connections that are there keep what they had.
-        foreign.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+        if right {
+            // Asked for first. Connections that are there keep what they had.
+            let foreign = Foreign::connect(&self.address).await;
+            foreign.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+        }
         let mut config = RedisConfig::new(vec![self.address.clone()]);
         config.password = Some(Secret::new(if right { PASSWORD } else { "another" }));
         config.delivery_timeout = Duration::from_secs(3);

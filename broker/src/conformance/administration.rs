@@ -1,11 +1,14 @@
 //! M1 to M3 and M5: topics.
 
+use std::sync::Arc;
+
 use super::fixture::{Fixture, Settings};
 use super::reading::{Reading, numbers};
 use super::waiting::{PATIENCE, eventually};
 use super::writing::{append, batch, batch_to, new_topic, store, unique_group, unique_topic};
-use crate::admin::TopicSpec;
+use crate::admin::{TopicDescription, TopicSpec};
 use crate::error::{AdminErrorKind, AppendErrorKind};
+use crate::seam::Broker;
 
 /// M1: making a topic again changes nothing; with another number of partitions it is
 /// `AlreadyExists`.
@@ -116,10 +119,12 @@ pub async fn a_topic_only_ever_grows(fixture: &dyn Fixture) {
     assert_eq!(error.kind, AdminErrorKind::TopicNotFound, "{error}");
 
     let grown = admin.grow_topic(&topic, 5).await.unwrap();
-    assert_eq!((grown.partitions, grown.records, &grown.id), (5, 20, &before.id));
+    assert_eq!((grown.partitions, &grown.id), (5, &before.id));
+    assert_holds(&broker, &grown, 20);
     store(&broker, batch_to(&topic, 4, 20..23)).await;
     let described = admin.describe_topic(&topic).await.unwrap();
-    assert_eq!((described.partitions, described.records), (5, 23));
+    assert_eq!(described.partitions, 5);
+    assert_holds(&broker, &described, 23);
     // Another gateway comes to know it by itself.
     let other = fixture.connect(&Settings::default()).await;
     eventually(PATIENCE, "another handle's use of the new partition", async || {
@@ -135,7 +140,13 @@ pub async fn a_topic_only_ever_grows(fixture: &dyn Fixture) {
     })
     .await;
     let mut reading = Reading::join(&other, &unique_group("grown"), &topic).await;
-    let mut read = numbers(&reading.take(24).await);
+    let mut read = Vec::new();
+    while read.len() < 24 {
+        let records = reading.take(1).await;
+        // A new shard may wait until the old ones are settled, for the sake of keys that moved.
+        reading.settle(&records);
+        read.extend(numbers(&records));
+    }
     read.sort_unstable();
     assert!(read.into_iter().eq(0..24));
 }
@@ -161,4 +172,12 @@ pub async fn a_grown_topic_is_read_whole(fixture: &dyn Fixture) {
     store(&broker, batch_to(&topic, 2, 6..9)).await;
     let mut reading = Reading::join(&broker, &group, &topic).await;
     assert!(numbers(&reading.take(3).await).into_iter().eq(6..9));
+}
+
+/// The topic holds so many records; queues may count their own marks with them.
+fn assert_holds(broker: &Arc<dyn Broker>, described: &TopicDescription, records: u64) {
+    match broker.profile().capabilities.replay {
+        true => assert_eq!(described.records, records),
+        false => assert!((records..records + 10).contains(&described.records), "{described:?}"),
+    }
 }

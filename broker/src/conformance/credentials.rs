@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::absence::{eventually_watching, refuses_within, until_unavailable};
+use super::absence::{eventually_watching, refuses_as_within, until_unavailable};
 use super::fixture::{Fixture, Settings};
 use super::reading::{Reading, numbers};
 use super::waiting::{PATIENCE, until_available, within};
 use super::writing::{batch_to, new_topic, store, store_one, unique_group};
+use crate::error::AppendErrorKind;
 use crate::read::ReaderState;
 use crate::seam::BrokerState;
 
@@ -27,7 +28,9 @@ pub async fn a_wrong_password_is_told_and_stores_nothing(fixture: &dyn Fixture) 
         panic!("it is let in: {:?}", wrong.state());
     };
     assert!(!reason.contains("another"), "it tells the password: {reason}");
-    refuses_within(TOLD, &wrong, batch_to(&topic, 0, 100..110)).await;
+    // A broker that tells a wrong password from a broken connection is believed.
+    let expected = [AppendErrorKind::BrokerUnavailable, AppendErrorKind::NotAuthorized];
+    refuses_as_within(&expected, TOLD, &wrong, batch_to(&topic, 0, 100..110)).await;
     eventually_watching(
         &mut barred,
         "the barred reader's state",

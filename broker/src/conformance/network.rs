@@ -11,7 +11,7 @@ use super::fixture::{Fixture, Settings};
 use super::reading::{Reading, numbers};
 use super::restarts::under_load;
 use super::waiting::{NOTICE, PATIENCE, eventually, last, until_available, within};
-use super::writing::{append, batch_to, new_topic, store, store_one, unique_group};
+use super::writing::{Appended, append, batch_to, new_topic, store, store_one, unique_group};
 use crate::error::{AppendErrorKind, Stored};
 use crate::read::ReaderState;
 use crate::seam::Broker;
@@ -39,7 +39,17 @@ pub async fn swallowed_replies_leave_the_outcome_unknown(fixture: &dyn Fixture) 
         };
     }
     until_available(&broker).await;
-    store_one(&broker, &topic, 0, 20).await;
+    // The connection that heard nothing may end only now; what it refuses is not stored.
+    eventually(PATIENCE, "storing again", async || {
+        let Appended { refused, outcomes } = append(&broker, batch_to(&topic, 0, 20..21)).await;
+        let refused = refused.into_iter().map(|refused| refused.error);
+        match refused.chain(outcomes.into_iter().filter_map(Result::err)).next() {
+            None => Ok(()),
+            Some(error) if error.stored == Stored::No => Err(error),
+            Some(error) => panic!("nobody knows: {error:?}"),
+        }
+    })
+    .await;
 
     let mut reading = Reading::join(&direct, &unique_group("swallowed"), &topic).await;
     let mut times = BTreeMap::<usize, u32>::new();
@@ -148,6 +158,9 @@ pub async fn one_groups_black_hole_leaves_another_alone(fixture: &dyn Fixture) {
     let topic = new_topic(&direct, "sibling", 1).await;
     let mut well = Reading::join(&direct, &unique_group("well"), &topic).await;
     let mut struck = Reading::join(&cut_off, &unique_group("struck"), &topic).await;
+    for reading in [&mut well, &mut struck] {
+        reading.until_partitions(1).await; // queues have what comes after their group did
+    }
     store(&direct, batch_to(&topic, 0, 0..10)).await;
     for reading in [&mut well, &mut struck] {
         let records = reading.take(10).await;
