@@ -4,6 +4,7 @@
 //! - `payload`: what an event carries, so that a delivery can be judged.
 //! - `traffic`: publishers at a set rate.
 //! - `fleet`: workers, in this process or in one of their own.
+//! - `readiness`: until every fleet reads.
 //! - `collector`: everything observed, counted into a history.
 //! - `board`: the live table and the summary.
 //!
@@ -15,6 +16,7 @@ mod collector;
 mod fleet;
 mod payload;
 mod plan;
+mod readiness;
 mod traffic;
 
 use std::path::Path;
@@ -58,6 +60,7 @@ pub(crate) async fn run(
         (true, Some(file)) => fleet::start_processes(sites, file, &observe, &stopped)?,
         _ => fleet::start_tasks(sites, &observe, &stopped),
     };
+    readiness::until_read(sites).await?;
     let traffic = traffic::start(sites, settings, &observe)?;
     drop(observe);
     let mut collector = Collector::new(sites, settings, output);
