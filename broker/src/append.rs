@@ -23,8 +23,9 @@ use crate::name::TopicName;
 pub struct AppendRecord {
     /// The topic; it must exist.
     pub topic: TopicName,
-    /// The partition; `None` lets the key choose (murmur2 as Kafka's Java
-    /// client does, any partition for a record without a key).
+    /// The partition; `None` lets the key choose as the broker's
+    /// [`KeyPlacement`](crate::KeyPlacement) says, any partition for a record
+    /// without a key.
     pub partition: Option<u32>,
     /// The record.
     pub record: Record,

@@ -1,8 +1,9 @@
 //! Which partition a record goes to when nobody says.
 //!
-//! Keys go where Kafka's Java client sends them, so that Meridian and every Java
-//! producer agree on the place of a key, whatever the kind of broker. Records
-//! without a key take turns; the state of the turns is the caller's.
+//! On Kafka and the embedded log keys go where Kafka's Java client sends them, so
+//! that Meridian and every Java producer agree on the place of a key; where shards
+//! stand for partitions, [`shards`](crate::shards) says. Records without a key take
+//! turns on every kind; the state of the turns is the caller's.
 //!
 //! What holds: equal keys and equal partition counts give equal partitions, for
 //! ever; the answer is below the count; a count of 0 is taken as 1.

@@ -5,7 +5,6 @@
 //! - [`kafka`]: Apache Kafka.
 //! - [`rabbitmq`]: RabbitMQ, over AMQP 0-9-1.
 //! - [`redis`]: Redis Streams.
-//! - `room`: the bound of what is admitted and not committed, for several of them.
 
 pub mod embedded;
 pub mod kafka;

@@ -229,6 +229,8 @@ fn read_default(root: &Mapping<'_>, brokers: &[BrokerConfig], faults: &mut Fault
 mod tests {
     use meridian_broker::adapters::embedded::EmbeddedConfig;
     use meridian_broker::adapters::kafka::KafkaConfig;
+    use meridian_broker::adapters::rabbitmq::RabbitMqConfig;
+    use meridian_broker::adapters::redis::RedisConfig;
 
     use super::*;
 
@@ -325,7 +327,13 @@ colour: blue
         for key in MetricsOptions::KEYS {
             assert!(page.contains(&format!("`metrics.{key}`")), "metrics.{key}");
         }
-        for key in keys.chain(EmbeddedConfig::KEYS).chain(KafkaConfig::KEYS) {
+        let of_brokers = [
+            EmbeddedConfig::KEYS,
+            KafkaConfig::KEYS,
+            RabbitMqConfig::KEYS,
+            RedisConfig::KEYS,
+        ];
+        for key in keys.chain(of_brokers.into_iter().flatten()) {
             let shown = [format!("`{key}`"), format!("`{key}."), format!("`{key}:")];
             assert!(
                 shown.iter().any(|shown| page.contains(shown)),
