@@ -230,6 +230,10 @@ async fn an_idle_group_is_moved_to_a_time_or_a_position_and_deleted() {
         worker.accept(&delivery).await;
     }
     drop(worker);
+    until("what is settled is durable", async || {
+        describe(&mut operations).await.lag_messages == 0
+    })
+    .await;
     let dry = |target| proto::ResetGroupRequest {
         dry_run: true,
         ..reset(target)
