@@ -134,7 +134,7 @@ impl Suite {
             }
             Command::Backlog(which) => {
                 let mut rows = Vec::new();
-                for broker in self.brokers(which)? {
+                for broker in self.every_broker(which)? {
                     rows.extend(self.backlog(&broker).await?);
                 }
                 Ok(rows)
@@ -171,8 +171,8 @@ impl Suite {
             rows.extend(self.end_to_end(broker).await?);
         }
         rows.extend(self.share_groups().await?);
-        for broker in [&kafka, &embedded] {
-            rows.extend(self.backlog(broker).await?);
+        for broker in self.every_broker(BrokerArguments { broker: None })? {
+            rows.extend(self.backlog(&broker).await?);
         }
         for broker in [&kafka, &embedded] {
             rows.extend(self.idle(broker).await?);

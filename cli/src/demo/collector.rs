@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use meridian_worker_sdk::PublishError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::demo::board::{Board, lags};
+use crate::demo::board::{Board, Lags, lags};
 use crate::demo::plan::belongs;
 use crate::demo::traffic::Traffic;
 use crate::demo::{Drain, Settings, Sites};
@@ -18,6 +19,15 @@ use crate::output::Output;
 
 const OBSERVATIONS_AT_ONCE: usize = 4_096;
 const REFRESH: Duration = Duration::from_millis(500);
+
+async fn watch_lags(sites: Sites, tell: watch::Sender<Lags>) {
+    let mut refresh = interval(REFRESH);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        refresh.tick().await;
+        tell.send_replace(lags(&sites).await);
+    }
+}
 
 /// What publishers and workers tell.
 #[derive(Debug)]
@@ -121,6 +131,10 @@ impl Collector {
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain: Option<Drain> = None;
         let mut publishing = true;
+        // Asked for by a task of its own, which ends with this value: a slow answer must not hold up the observations.
+        let (tell, lags) = watch::channel(Lags::default());
+        let mut asking = JoinSet::new();
+        asking.spawn(watch_lags(self.sites.clone(), tell));
         loop {
             tokio::select! {
                 count = observations.recv_many(&mut taken, OBSERVATIONS_AT_ONCE) => {
@@ -144,8 +158,7 @@ impl Collector {
                     Some(Ok(())) => {}
                 },
                 _ = refresh.tick() => {
-                    let lags = lags(&self.sites).await;
-                    self.board.refresh(&self.figures, &lags, publishing)?;
+                    self.board.refresh(&self.figures, &lags.borrow(), publishing)?;
                     if let Some(drain) = &drain {
                         let complete = self.history.is_complete(&belongs());
                         if complete || drain.is_over(Instant::now()) {
