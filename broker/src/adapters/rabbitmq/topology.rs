@@ -215,6 +215,16 @@ pub(super) async fn declare_catalog(channel: &Channel, names: &Names) -> Result<
     Ok(())
 }
 
+/// A queue like a group's, which goes by itself if nobody deletes it.
+pub(super) async fn declare_probe(channel: &Channel, queue: &str) -> Result<(), Fault> {
+    let arguments = table(&[
+        ("x-queue-type", text("quorum")),
+        ("x-expires", AMQPValue::LongLongInt(60_000)),
+    ]);
+    call(channel.queue_declare(queue.into(), DURABLE_QUEUE, arguments)).await?;
+    Ok(())
+}
+
 /// Counts a queue; `Missing` when it is not there, which ends the channel.
 pub(super) async fn count(channel: &Channel, queue: &str) -> Result<QueueCount, Fault> {
     let options = QueueDeclareOptions {

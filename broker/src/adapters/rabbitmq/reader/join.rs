@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::adapters::rabbitmq::catalog::{CatalogState, Change};
 use crate::adapters::rabbitmq::core::Core;
 use crate::adapters::rabbitmq::fault::Fault;
+use crate::adapters::rabbitmq::limits;
 use crate::adapters::rabbitmq::link::Up;
 use crate::adapters::rabbitmq::topology::{self, CALL_LIMIT, call};
 use crate::name::TopicName;
@@ -22,6 +23,8 @@ use crate::read::{ReaderOptions, StartPosition};
 
 /// What a record is taken to weigh when the prefetch is chosen.
 const TYPICAL_RECORD_BYTES: usize = 16 * 1024;
+/// The pause before a broker with a delivery limit is looked at again.
+const LIMITED_PAUSE: Duration = Duration::from_secs(2);
 /// Members that compete leave one another something.
 const SHARED_PREFETCH: u16 = 500;
 /// Below this a prefetch costs more time than it saves memory.
@@ -73,6 +76,12 @@ pub(super) async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joine
             Err(fault) => shared.does_not_read(core.read.now(), &fault),
         }
     };
+    if let Err(fault) = core.limits.check(core).await {
+        shared.does_not_read(core.read.now(), &fault);
+        tokio::time::sleep(LIMITED_PAUSE).await;
+        return Err(fault);
+    }
+    limits::look(core, up.epoch);
     let options = &shared.options;
     let mut state = core.catalog.refresh(CALL_LIMIT).await?;
     let channel = call(up.connection.create_channel()).await?;

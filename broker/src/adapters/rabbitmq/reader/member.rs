@@ -194,6 +194,8 @@ impl Member {
         let mut members = Members::alone(self.id, &topics, self.core.clock.now());
         let mut reach = self.core.read.watch();
         let mut known = self.core.catalog.watch();
+        let mut limited = self.core.limits.watch();
+        limited.mark_changed(); // it may be known since before
         let mut regularly = tokio::time::interval(SAY_INTERVAL);
         regularly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let _ = self.voice.say(&self.present(true)).await;
@@ -228,6 +230,12 @@ impl Member {
                         return end;
                     }
                     joined.state = state;
+                }
+                _ = limited.changed() => {
+                    let text = limited.borrow_and_update().clone();
+                    if let Some(text) = text {
+                        return End::Again(Fault::Other(text.to_string()));
+                    }
                 }
                 heard = joined.ear.next() => match heard {
                     Some(Ok(delivery)) => match serde_json::from_slice(&delivery.data) {
