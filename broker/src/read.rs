@@ -53,11 +53,14 @@ pub struct ReaderOptions {
     pub session_timeout: Duration,
     /// Settlements become durable on the broker at least this often.
     pub commit_interval: Duration,
+    /// Whether a partition's records come to one reader of the group at a time. Without that, a broker of queues lets
+    /// readers compete for the records of a partition, each with several at hand; a broker of logs does as ever.
+    pub ordered: bool,
 }
 
 impl ReaderOptions {
     /// The defaults for a group over topics: earliest, fail on a gap, 10,000
-    /// records, 64 MiB, 15 s, 100 ms.
+    /// records, 64 MiB, 15 s, 100 ms, ordered.
     pub fn new(group: GroupName, topics: Vec<TopicName>) -> Self {
         Self {
             group,
@@ -68,6 +71,7 @@ impl ReaderOptions {
             max_unsettled_bytes: 64 * 1024 * 1024,
             session_timeout: Duration::from_secs(15),
             commit_interval: Duration::from_millis(100),
+            ordered: true,
         }
     }
 }

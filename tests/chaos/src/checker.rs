@@ -19,7 +19,7 @@ use meridian_cli::history::EventName;
 pub use self::excuse::BEFORE_MS;
 use self::excuse::Faults;
 pub use self::resume::Resume;
-use crate::history::{Blow, Entry, Outcome, Part, Place, What};
+use crate::history::{Blow, Entry, Outcome, Part, StoredCopy, What};
 
 /// Examples that are kept.
 const EXAMPLES: usize = 20;
@@ -41,10 +41,10 @@ struct Group {
     counts: HashMap<EventName, u32>,
     newest: HashMap<(u32, u32), u64>,
     reordered: Vec<(EventName, u64)>,
-    settled_at_ms: HashMap<Place, u64>,
+    settled_at_ms: HashMap<StoredCopy, u64>,
     settlements: u64,
     /// Settled when, delivered again when.
-    again: Vec<(Place, u64, u64)>,
+    again: Vec<(StoredCopy, u64, u64)>,
     damaged: u64,
     highest_attempt: u32,
 }
@@ -177,21 +177,22 @@ impl Checker {
                 group,
                 place,
                 attempt,
-                name,
+                copy,
             } => {
                 self.deliveries += 1;
+                let name = copy.map(|copy| copy.name);
                 let attempted = name.and_then(|name| self.attempted_at_ms.get(&name).copied());
                 if let Some(attempted) = attempted {
                     self.resume.delivered(group, place.partition, attempted, at_ms);
                 }
                 if let Some(group) = self.groups.get_mut(group) {
-                    group.delivered(place, *attempt, *name, at_ms);
+                    group.delivered(*attempt, *copy, at_ms);
                 }
             }
-            What::Settled { group, place } => {
+            What::Settled { group, copy, .. } => {
                 if let Some(group) = self.groups.get_mut(group) {
                     group.settlements += 1;
-                    group.settled_at_ms.entry(place.clone()).or_insert(at_ms);
+                    group.settled_at_ms.entry(*copy).or_insert(at_ms);
                 }
             }
             What::Struck(part, name, blow) => {
@@ -293,13 +294,13 @@ impl Checker {
                 Some(Some(Outcome::Unknown) | None) => figures.recovered += 1,
             }
         }
-        for (place, settled_ms, again_ms) in &group.again {
+        for (copy, settled_ms, again_ms) in &group.again {
             match self.faults.excuse(*settled_ms, *again_ms) {
                 true => figures.again_excused += 1,
                 false => {
                     figures.again_unexcused += 1;
                     let text =
-                        || format!("{name}: {place} was settled at {settled_ms} ms and came again at {again_ms} ms");
+                        || format!("{name}: {copy} was settled at {settled_ms} ms and came again at {again_ms} ms");
                     examples.add("settled", text);
                 }
             }
@@ -309,15 +310,16 @@ impl Checker {
 }
 
 impl Group {
-    fn delivered(&mut self, place: &Place, attempt: u32, name: Option<EventName>, at_ms: u64) {
+    fn delivered(&mut self, attempt: u32, copy: Option<StoredCopy>, at_ms: u64) {
         self.highest_attempt = self.highest_attempt.max(attempt);
-        if let Some(settled_ms) = self.settled_at_ms.get(place) {
-            self.again.push((place.clone(), *settled_ms, at_ms));
-        }
-        let Some(name) = name else {
+        let Some(copy) = copy else {
             self.damaged += 1;
             return;
         };
+        if let Some(settled_ms) = self.settled_at_ms.get(&copy) {
+            self.again.push((copy, *settled_ms, at_ms));
+        }
+        let name = copy.name;
         let count = self.counts.entry(name).or_insert(0);
         *count += 1;
         if *count > 1 {

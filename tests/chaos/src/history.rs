@@ -31,6 +31,16 @@ pub struct Place {
     pub position: u64,
 }
 
+/// One stored record of an event. A publisher that is told `unknown` and tries again may store the event twice; only
+/// the same record counts as come again. Positions cannot tell: those of a queue count deliveries, not records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoredCopy {
+    /// The event.
+    pub name: EventName,
+    /// When the gateway that stored it took it in, by its clock: the attribute `recordedtime`.
+    pub recorded_ms: i64,
+}
+
 /// What a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
@@ -73,7 +83,7 @@ pub enum What {
     Attempted(EventName),
     /// It learned what came of it.
     Ended(EventName, Outcome),
-    /// A worker of the group has a record and has not settled it yet; no name: the data did not fit the id.
+    /// A worker of the group has a record and has not settled it yet; no copy: the data did not fit the id.
     Delivered {
         /// The group.
         group: String,
@@ -81,8 +91,8 @@ pub enum What {
         place: Place,
         /// The attempt that the gateway counted.
         attempt: u32,
-        /// The event.
-        name: Option<EventName>,
+        /// The event's record.
+        copy: Option<StoredCopy>,
     },
     /// The gateway confirmed the settlement of the record.
     Settled {
@@ -90,6 +100,8 @@ pub enum What {
         group: String,
         /// Where it was read.
         place: Place,
+        /// The event's record.
+        copy: StoredCopy,
     },
     /// A process is about to be struck.
     Struck(Part, String, Blow),
@@ -151,6 +163,23 @@ impl Place {
     }
 }
 
+impl fmt::Display for StoredCopy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}", self.name, self.recorded_ms)
+    }
+}
+
+impl StoredCopy {
+    /// Reads what `Display` wrote.
+    pub fn parse(word: &str) -> Option<Self> {
+        let (name, recorded_ms) = word.split_once('@')?;
+        Some(Self {
+            name: EventName::parse(name)?,
+            recorded_ms: recorded_ms.parse().ok()?,
+        })
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} ", self.at_ms)?;
@@ -161,12 +190,12 @@ impl fmt::Display for Entry {
                 group,
                 place,
                 attempt,
-                name,
+                copy,
             } => {
-                let name = name.map_or_else(|| "-".to_owned(), |name| name.to_string());
-                write!(formatter, "delivered {group} {place} {attempt} {name}")
+                let copy = copy.map_or_else(|| "-".to_owned(), |copy| copy.to_string());
+                write!(formatter, "delivered {group} {place} {attempt} {copy}")
             }
-            What::Settled { group, place } => write!(formatter, "settled {group} {place}"),
+            What::Settled { group, place, copy } => write!(formatter, "settled {group} {place} {copy}"),
             What::Struck(part, name, blow) => write!(formatter, "struck {part} {name} {blow}"),
             What::Mended(part, name, blow) => write!(formatter, "mended {part} {name} {blow}"),
         }
@@ -184,14 +213,15 @@ impl Entry {
                 group: words.next()?.to_owned(),
                 place: Place::read(&mut words)?,
                 attempt: words.next()?.parse().ok()?,
-                name: match words.next()? {
+                copy: match words.next()? {
                     "-" => None,
-                    id => Some(EventName::parse(id)?),
+                    copy => Some(StoredCopy::parse(copy)?),
                 },
             },
             "settled" => What::Settled {
                 group: words.next()?.to_owned(),
                 place: Place::read(&mut words)?,
+                copy: StoredCopy::parse(words.next()?)?,
             },
             verb @ ("struck" | "mended") => {
                 let (part, name) = (Part::parse(words.next()?)?, words.next()?.to_owned());
@@ -219,20 +249,25 @@ mod tests {
             position: 70_000,
         };
         let group = "billing".to_owned();
-        let delivered = |name| What::Delivered {
+        let delivered = |copy| What::Delivered {
             group: "billing".to_owned(),
             place: place.clone(),
             attempt: 2,
-            name,
+            copy,
+        };
+        let copy = StoredCopy {
+            name: name_of(7, 41),
+            recorded_ms: 1_700_000_000_123,
         };
         let whats = [
             What::Attempted(name_of(1, 2)),
             What::Ended(name_of(1, 2), Outcome::Refused),
-            delivered(Some(name_of(7, 41))),
+            delivered(Some(copy)),
             delivered(None),
             What::Settled {
                 group,
                 place: place.clone(),
+                copy,
             },
             What::Struck(Part::Broker, "kafka".to_owned(), Blow::Freeze),
             What::Mended(Part::Gateway, "g1".to_owned(), Blow::Kill),
@@ -251,6 +286,7 @@ mod tests {
             "1 stored",
             "1 stored 1-2",
             "1 delivered g t 1 2",
+            "1 settled g t 1 2 1-2-3",
             "1 attempted 1-2-3 4",
         ] {
             assert_eq!(Entry::parse(line), None, "{line}");

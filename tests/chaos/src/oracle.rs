@@ -9,8 +9,8 @@
 //! | `publisher` | a number of its own |
 //! | `take NUMBER COUNT` | the first of so many sequences in a row |
 //! | `stored ID`, `refused ID`, `unknown ID` | none |
-//! | `delivered GROUP TOPIC PARTITION POSITION ATTEMPT ID` | `noted` |
-//! | `settled GROUP TOPIC PARTITION POSITION` | none |
+//! | `delivered GROUP TOPIC PARTITION POSITION ATTEMPT ID@RECORDED` | `noted` |
+//! | `settled GROUP TOPIC PARTITION POSITION ID@RECORDED` | none |
 //! | `bye` | `bye`: all before it is noted |
 
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use meridian_cli::history::EventName;
 
-use crate::history::{Place, What};
+use crate::history::{StoredCopy, What};
 
 /// One event in so many is struck by the bug.
 pub const ONE_IN: u64 = 200;
@@ -40,7 +40,7 @@ pub(crate) struct Bend {
     plant: Option<Plant>,
     /// Kept back until the next of its key, by group and key.
     held: HashMap<(String, u32, u32), What>,
-    struck: HashMap<(String, Place), What>,
+    struck: HashMap<(String, StoredCopy), What>,
 }
 
 impl Bend {
@@ -64,7 +64,7 @@ impl Bend {
     fn reorder(&mut self, what: What) -> Vec<What> {
         let What::Delivered {
             group,
-            name: Some(name),
+            copy: Some(StoredCopy { name, .. }),
             ..
         } = &what
         else {
@@ -83,12 +83,16 @@ impl Bend {
 
     fn duplicate(&mut self, what: What) -> Vec<What> {
         match &what {
-            What::Delivered { group, place, .. } if is_struck(&what) => {
-                self.struck.insert((group.clone(), place.clone()), what.clone());
+            What::Delivered {
+                group,
+                copy: Some(copy),
+                ..
+            } if is_struck(&what) => {
+                self.struck.insert((group.clone(), *copy), what.clone());
                 vec![what]
             }
-            What::Settled { group, place } => {
-                let again = self.struck.remove(&(group.clone(), place.clone()));
+            What::Settled { group, copy, .. } => {
+                let again = self.struck.remove(&(group.clone(), *copy));
                 std::iter::once(what).chain(again).collect()
             }
             _ => vec![what],
@@ -97,5 +101,5 @@ impl Bend {
 }
 
 fn is_struck(what: &What) -> bool {
-    matches!(what, What::Delivered { name: Some(name), .. } if Plant::strikes(*name))
+    matches!(what, What::Delivered { copy: Some(copy), .. } if Plant::strikes(copy.name))
 }

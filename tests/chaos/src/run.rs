@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use meridian_cli::history::EventName;
 use meridian_tests::harness::scratch::unique;
-use meridian_tests::harness::wait::flow;
-use meridian_tests::harness::{Gateway, GatewayPlan, Scratch};
+use meridian_tests::harness::wait::{eventually, flow};
+use meridian_tests::harness::{Gateway, GatewayPlan, Scratch, meridian};
 use meridian_tests::traffic::payload;
 use meridian_worker_sdk::Publisher;
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ pub const GROUPS: [(&str, bool); 2] = [(ORDERED, true), (UNORDERED, false)];
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks without progress until the drain has come to its end: longer than a session and a lease take.
 const IDLE_LOOKS: u32 = 45;
+/// How long the groups may take to be there.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 const FRESH: Duration = Duration::from_secs(60);
 /// Keys with something missing that are followed by a fresh event.
 const FOLLOWED_KEYS: usize = 20;
@@ -135,6 +137,7 @@ async fn start(plan: &RunPlan, parts: &Parts, scratch: &Scratch, oracle: &Arc<Or
     let mut plans = vec![first.another("gateway-0")];
     plans.extend((1..parts.gateways).map(|number| first.another(&format!("gateway-{number}"))));
     let addresses: Vec<String> = plans.iter().map(GatewayPlan::data).collect();
+    let admins: Vec<String> = plans.iter().map(GatewayPlan::admin).collect();
     let strike =
         |part: Part, number: usize, victim| Struck::new(part, format!("{part}-{number}"), victim, Arc::clone(oracle));
     let mut gateways = Vec::new();
@@ -157,6 +160,9 @@ async fn start(plan: &RunPlan, parts: &Parts, scratch: &Scratch, oracle: &Arc<Or
     let victim = |(number, gateway)| strike(Part::Gateway, number, Victim::Gateway(gateway));
     let mut victims: Vec<Struck> = gateways.into_iter().enumerate().map(victim).collect();
     victims.extend(service.map(|service| strike(Part::Broker, 0, Victim::Broker(service))));
+    meridian(&["topics", "create", &topic, "--partitions", "4", "--admin", &admins[0]])
+        .await
+        .success();
     let common = [
         "--oracle".to_owned(),
         oracle.address().to_owned(),
@@ -174,14 +180,6 @@ async fn start(plan: &RunPlan, parts: &Parts, scratch: &Scratch, oracle: &Arc<Or
         );
         strike(part, number, Victim::Child(child))
     };
-    for number in 0..parts.publishers {
-        let rate = plan.rate / u32::try_from(parts.publishers).unwrap_or(1);
-        let mut words = vec!["--rate".to_owned(), rate.to_string()];
-        if let Some(plant) = plan.plant {
-            words.extend(["--plant".to_owned(), plant_word(plant)]);
-        }
-        victims.push(child(Part::Publisher, number, words));
-    }
     for number in 0..parts.workers {
         // Three in order, the others not.
         let ordered = number < 3;
@@ -195,7 +193,37 @@ async fn start(plan: &RunPlan, parts: &Parts, scratch: &Scratch, oracle: &Arc<Or
         words.extend(ordered.then(|| "--ordered".to_owned()));
         victims.push(child(Part::Worker, number, words));
     }
+    // A queue keeps nothing for a group to come.
+    for (group, _) in GROUPS {
+        eventually(READ_WITHIN, &format!("group {group} to read {topic}"), || {
+            is_read(&admins, group, &topic)
+        })
+        .await;
+    }
+    for number in 0..parts.publishers {
+        let rate = plan.rate / u32::try_from(parts.publishers).unwrap_or(1);
+        let mut words = vec!["--rate".to_owned(), rate.to_string()];
+        if let Some(plant) = plan.plant {
+            words.extend(["--plant".to_owned(), plant_word(plant)]);
+        }
+        victims.push(child(Part::Publisher, number, words));
+    }
     (victims, addresses)
+}
+
+/// Whether the broker has the group, with the topic's partitions, and a gateway a session of it.
+async fn is_read(admins: &[String], group: &str, topic: &str) -> bool {
+    for admin in admins {
+        let described = meridian(&["groups", "describe", group, "--admin", admin, "--output", "json"]).await;
+        let Ok(described) = serde_json::from_str::<serde_json::Value>(&described.out) else {
+            continue; // it is not there yet
+        };
+        let list = |name: &str| described[name].as_array().cloned().unwrap_or_default();
+        if !list("sessions").is_empty() && list("partitions").iter().any(|each| each["topic"] == topic) {
+            return true;
+        }
+    }
+    false
 }
 
 fn plant_word(plant: Plant) -> String {

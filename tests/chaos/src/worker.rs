@@ -1,10 +1,13 @@
 //! A worker process: tells the oracle what it has, and accepts it once that is noted.
 //! SIGTERM lets it finish and leave; the oracle's end ends it.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use meridian_event::stamp::RECORDED_TIME;
+use meridian_event::{AttributeValue, Event};
 use meridian_proto::meridian::Ordering;
 use meridian_tests::harness::wait::flow;
 use meridian_tests::traffic::lines::Lines;
@@ -56,6 +59,7 @@ pub async fn run(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
             lines: lines.clone(),
             group: arguments.group.clone(),
             stop: Arc::clone(&stop),
+            recorded: Mutex::default(),
         };
         let mut worker = Worker::builder(arguments.gateways.clone(), &arguments.group, [&arguments.topic])
             .concurrency(8)
@@ -85,6 +89,23 @@ struct Telling {
     lines: Lines,
     group: String,
     stop: Arc<Notify>,
+    /// When the records at hand were stored, by place and id of the event; those of lost streams stay until the
+    /// place comes again.
+    recorded: Mutex<HashMap<(Place, String), i64>>,
+}
+
+impl Telling {
+    fn recorded(&self) -> std::sync::MutexGuard<'_, HashMap<(Place, String), i64>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When the gateway took the event in.
+fn recorded_ms(event: &Event) -> Option<i64> {
+    match event.attribute(RECORDED_TIME)? {
+        AttributeValue::Timestamp { seconds, nanos } => Some(seconds * 1_000 + i64::from(nanos) / 1_000_000),
+        _ => None,
+    }
 }
 
 impl Handler for Telling {
@@ -96,8 +117,15 @@ impl Handler for Telling {
             partition: delivery.partition(),
             position: delivery.position(),
         };
-        let id = if fits { event.id() } else { "-" };
-        let line = format!("delivered {} {place} {} {id}", self.group, delivery.attempt());
+        let copy = match (fits, recorded_ms(event)) {
+            (true, Some(recorded_ms)) => {
+                let key = (place.clone(), event.id().to_owned());
+                self.recorded().insert(key, recorded_ms);
+                format!("{}@{recorded_ms}", event.id())
+            }
+            _ => "-".to_owned(),
+        };
+        let line = format!("delivered {} {place} {} {copy}", self.group, delivery.attempt());
         if self.lines.ask(line).await.is_some() {
             return Settlement::Accept;
         }
@@ -109,14 +137,20 @@ impl Handler for Telling {
     }
 
     fn answered(&self, answer: &SettlementAnswer) {
-        if answer.applied {
-            let place = Place {
-                topic: answer.topic.clone(),
-                partition: answer.partition,
-                position: answer.position,
-            };
+        let place = Place {
+            topic: answer.topic.clone(),
+            partition: answer.partition,
+            position: answer.position,
+        };
+        let key = (place, answer.event_id.clone());
+        let recorded_ms = self.recorded().remove(&key);
+        if let Some(recorded_ms) = recorded_ms
+            && answer.applied
+        {
             // What is not told is not held against anybody.
-            self.lines.try_tell(format!("settled {} {place}", self.group));
+            let (place, id) = key;
+            self.lines
+                .try_tell(format!("settled {} {place} {id}@{recorded_ms}", self.group));
         }
     }
 }

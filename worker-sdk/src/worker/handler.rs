@@ -87,6 +87,8 @@ pub struct SettlementAnswer {
     pub partition: u32,
     /// The position in the partition.
     pub position: u64,
+    /// The id of the event. Positions of a broker of queues count deliveries, and name other events later.
+    pub event_id: String,
     /// False: it came too late, and the event is or will be delivered again.
     pub applied: bool,
 }

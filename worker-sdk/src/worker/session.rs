@@ -127,6 +127,7 @@ struct Place {
     topic: String,
     partition: u32,
     position: u64,
+    event_id: String,
 }
 
 /// Why and until when a session leaves.
@@ -262,6 +263,7 @@ impl<H: Handler> Session<'_, H> {
             topic: delivery.topic().to_owned(),
             partition: delivery.partition(),
             position: delivery.position(),
+            event_id: delivery.event().id().to_owned(),
         };
         let handler = self.handler.clone();
         let task = self.at_work.spawn(async move { handler.handle(delivery).await });
@@ -290,6 +292,7 @@ impl<H: Handler> Session<'_, H> {
                     topic: place.topic,
                     partition: place.partition,
                     position: place.position,
+                    event_id: place.event_id,
                     applied,
                 });
             }

@@ -92,7 +92,8 @@ impl RabbitMqAdmin {
                     let parked = self.core.names.parked_queue(name, shard);
                     let parked = topology::count_or_empty(&self.core.read, &parked).await?;
                     count.ready += parked.ready;
-                    count.consumers += parked.consumers;
+                    // A member may consume both.
+                    count.consumers = count.consumers.max(parked.consumers);
                 }
                 let partition = TopicPartition {
                     topic: name.clone(),
@@ -135,6 +136,8 @@ impl RabbitMqAdmin {
                     question: question.clone(),
                 })
                 .await?;
+            // Of shards that members compete for: how many have said what they have at hand, and that.
+            let mut competed = BTreeMap::<TopicPartition, (u64, u64)>::new();
             let again = deadline.min(Instant::now() + COUNT_LIMIT / 3);
             while held.iter().any(|partition| !lag.contains_key(partition)) {
                 let Ok(heard) = timeout_at(again, ear.next()).await else {
@@ -151,8 +154,21 @@ impl RabbitMqAdmin {
                 {
                     for shard in shards {
                         if let Ok(topic) = TopicName::new(&shard.topic) {
+                            let is_shared = |topic: &Topic| topic.is_shared_by(group);
+                            let is_competed = state.topics.get(&topic).is_some_and(is_shared);
                             let partition = shard.shard;
-                            lag.insert(TopicPartition { topic, partition }, shard.records);
+                            let partition = TopicPartition { topic, partition };
+                            if !is_competed {
+                                lag.insert(partition, shard.records);
+                                continue;
+                            }
+                            let Some(queue) = queues.get(&partition) else { continue };
+                            let (answers, at_hand) = competed.entry(partition.clone()).or_default();
+                            *answers += 1;
+                            *at_hand += shard.unsettled;
+                            if *answers >= queue.consumers {
+                                lag.insert(partition, queue.ready + *at_hand);
+                            }
                         }
                     }
                 }

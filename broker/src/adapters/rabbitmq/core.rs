@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::catalog::{Catalog, Topic};
 use super::config::RabbitMqConfig;
 use super::fault::Fault;
+use super::limits::Limits;
 use super::link::{Link, Reach, read_tls};
 use super::names::Names;
 use super::topology::{self, CALL_LIMIT};
@@ -37,6 +38,7 @@ pub(super) struct Core {
     pub(super) control: Arc<Link>,
     pub(super) read: Arc<Link>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) limits: Limits,
     closed: watch::Sender<bool>,
     /// Readers that take part in a group.
     readers: watch::Sender<usize>,
@@ -59,6 +61,7 @@ impl Core {
             control,
             read,
             catalog,
+            limits: Limits::new(),
             closed: watch::Sender::new(false),
             readers: watch::Sender::new(0),
             declared: Mutex::default(),

@@ -59,7 +59,8 @@ pub(super) async fn grow(
     topology::declare_topic(&channel, &core.names, name, to, core.config.parked_bytes).await?;
     for group in &topic.groups {
         for shard in from..to {
-            topology::declare_group_queue(&channel, &core.names, name, group, shard).await?;
+            let shared = topic.is_shared_by(group);
+            topology::declare_group_queue(&channel, &core.names, name, group, shard, shared).await?;
         }
     }
     tokio::time::sleep(topology::NEW_QUEUE_GRACE).await;
@@ -77,7 +78,8 @@ pub(super) async fn grow(
     // Groups that came between are in the state now.
     for group in &now.groups {
         for shard in now.shards..to {
-            topology::declare_group_queue(&channel, &core.names, name, group, shard).await?;
+            let shared = now.is_shared_by(group);
+            topology::declare_group_queue(&channel, &core.names, name, group, shard, shared).await?;
             topology::bind_group_queue(&channel, &core.names, name, group, shard).await?;
         }
     }

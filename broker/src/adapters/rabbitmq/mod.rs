@@ -9,6 +9,7 @@
 //! - `wire`: a record as a message.
 //! - `link`: one connection that is kept up.
 //! - `catalog`: topics, groups and identity.
+//! - `limits`: whether the broker drops what comes back often.
 //! - `core`: what the parts share.
 //! - `appender`, `lane`, `in_flight`: publishing.
 //! - `reader`: consuming.
@@ -26,6 +27,7 @@ mod fault;
 mod growth;
 mod in_flight;
 mod lane;
+mod limits;
 mod link;
 mod names;
 mod reader;

@@ -56,6 +56,11 @@ impl Names {
         format!("{}:members:{group}", self.prefix)
     }
 
+    /// Finds out the broker's limits.
+    pub(super) fn limits(&self, id: &str) -> String {
+        format!("{}:limits:{id}", self.prefix)
+    }
+
     /// Whether every name of the topic fits, and of the group on it.
     pub(super) fn fit(&self, topic: &TopicName, group: Option<&GroupName>) -> bool {
         let digits = 10; // of the largest shard

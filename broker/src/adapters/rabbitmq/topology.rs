@@ -138,28 +138,31 @@ pub(super) async fn shut_gate(channel: &Channel, names: &Names, topic: &TopicNam
     .await
 }
 
-/// A group's queue of one shard; nothing comes into it before it is bound.
+/// A group's queue of one shard; nothing comes into it before it is bound. Members compete for what is in a shared
+/// one; of the other, one has all at a time.
 pub(super) async fn declare_group_queue(
     channel: &Channel,
     names: &Names,
     topic: &TopicName,
     group: &GroupName,
     shard: u32,
+    shared: bool,
 ) -> Result<(), Fault> {
     let queue = names.group_queue(topic, group, shard);
-    let arguments = table(&[
-        ("x-queue-type", text("quorum")),
-        ("x-single-active-consumer", AMQPValue::Boolean(true)),
-    ]);
+    let mut arguments = table(&[("x-queue-type", text("quorum"))]);
+    if !shared {
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    }
     let declared = call(channel.queue_declare(queue.as_str().into(), DURABLE_QUEUE, arguments)).await;
-    declared.map_err(|fault| match fault {
-        Fault::Differs(text) => Fault::Differs(format!(
-            "the queue {queue} is there with other arguments, such as a delivery limit; delete it or choose another \
-             name_prefix: {text}"
-        )),
-        other => other,
-    })
-    .map(|_| ())
+    declared
+        .map_err(|fault| match fault {
+            Fault::Differs(text) => Fault::Differs(format!(
+                "the queue {queue} is there with other arguments, such as a delivery limit, or for a group of another \
+             ordering; delete it or choose another name_prefix: {text}"
+            )),
+            other => other,
+        })
+        .map(|_| ())
 }
 
 /// Has the group's queue take the shard's records from now on.
@@ -209,6 +212,16 @@ pub(super) async fn declare_ear(channel: &Channel, names: &Names, group: &GroupN
 pub(super) async fn declare_catalog(channel: &Channel, names: &Names) -> Result<(), Fault> {
     let arguments = table(&[("x-queue-type", text("stream"))]);
     call(channel.queue_declare(names.catalog().into(), DURABLE_QUEUE, arguments)).await?;
+    Ok(())
+}
+
+/// A queue like a group's, which goes by itself if nobody deletes it.
+pub(super) async fn declare_probe(channel: &Channel, queue: &str) -> Result<(), Fault> {
+    let arguments = table(&[
+        ("x-queue-type", text("quorum")),
+        ("x-expires", AMQPValue::LongLongInt(60_000)),
+    ]);
+    call(channel.queue_declare(queue.into(), DURABLE_QUEUE, arguments)).await?;
     Ok(())
 }
 

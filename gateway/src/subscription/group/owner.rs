@@ -19,7 +19,8 @@ use super::reading::Reading;
 use super::retries::{next_of, retry_options};
 use super::view::SharedView;
 use crate::dispatch::{
-    AttemptMemory, AwayOrder, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId, Work,
+    AttemptMemory, AwayOrder, DeliveryOrdering, DispatchOptions, Dispatcher, Output, PassLimits, SessionEnd, SessionId,
+    Work,
 };
 use crate::fault::{FaultCode, Refusal};
 use crate::settlement::retry::{read_retry, retry_topic};
@@ -123,6 +124,7 @@ impl Owner {
             session_timeout: options.session_timeout,
             max_unsettled_records: options.max_unsettled_records,
             max_unsettled_bytes: options.max_unsettled_bytes,
+            ordered: parts.terms.ordering != DeliveryOrdering::Unordered,
             ..ReaderOptions::new(parts.key.group.clone(), parts.terms.topics.clone())
         };
         let pause = parts.pauses.of(&parts.key, Moment::of(&*parts.clock).wall());

@@ -1,7 +1,7 @@
 //! Every check is shown red by a history that breaks it, and green by one that does not.
 
 use super::*;
-use crate::history::name_of;
+use crate::history::{Place, name_of};
 
 const ORDERED: &str = "ordered";
 const UNORDERED: &str = "unordered";
@@ -34,22 +34,22 @@ impl Story {
     }
 
     fn delivered(&mut self, group: &str, sequence: u64) {
-        self.delivered_as(group, sequence, Some(name_of(1, sequence)));
+        self.delivered_as(group, sequence, Some(copy(sequence, 0)));
     }
 
-    fn delivered_as(&mut self, group: &str, position: u64, name: Option<EventName>) {
+    fn delivered_as(&mut self, group: &str, position: u64, copy: Option<StoredCopy>) {
         let (group, place) = (group.to_owned(), place(position));
         self.tell(What::Delivered {
             group,
             place,
             attempt: 1,
-            name,
+            copy,
         });
     }
 
-    fn settled(&mut self, group: &str, position: u64) {
-        let (group, place) = (group.to_owned(), place(position));
-        self.tell(What::Settled { group, place });
+    fn settled(&mut self, group: &str, sequence: u64) {
+        let (group, place, copy) = (group.to_owned(), place(sequence), copy(sequence, 0));
+        self.tell(What::Settled { group, place, copy });
     }
 
     /// Ten events of one key, stored, delivered and settled in both groups.
@@ -85,6 +85,13 @@ impl Story {
 /// Sequences of one key.
 fn events(numbers: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
     numbers.map(|number| number * u64::from(crate::history::KEYS))
+}
+
+fn copy(sequence: u64, recorded_ms: i64) -> StoredCopy {
+    StoredCopy {
+        name: name_of(1, sequence),
+        recorded_ms,
+    }
 }
 
 fn place(position: u64) -> Place {
@@ -188,6 +195,26 @@ fn settled_work_that_comes_again_without_a_fault_is_red() {
 }
 
 #[test]
+fn a_record_is_known_by_its_event_and_not_by_its_position() {
+    let mut story = Story::good();
+    // A queue counts deliveries: after a new connection another event comes with a position that was settled.
+    story.published(400, Some(Outcome::Stored));
+    for group in [ORDERED, UNORDERED] {
+        story.delivered_as(group, 0, Some(copy(400, 0)));
+    }
+    // A publisher that tried again stored a second record.
+    story.delivered_as(ORDERED, 41, Some(copy(0, 1)));
+    assert_eq!(story.broken(), Vec::<String>::new());
+    assert_eq!(story.group(ORDERED).duplicated, 1);
+    // The same record at another position.
+    story.delivered_as(ORDERED, 42, Some(copy(0, 0)));
+    assert_eq!(
+        story.broken(),
+        ["group ordered: 1 settled and come again without cause"]
+    );
+}
+
+#[test]
 fn a_kill_excuses_only_what_was_settled_right_before_it() {
     let mut story = Story::good();
     story.now_ms += BEFORE_MS;
@@ -257,7 +284,7 @@ fn resuming_is_told_by_the_slowest_partition() {
             group: ORDERED.to_owned(),
             place: at(partition),
             attempt: 1,
-            name: Some(name_of(1, sequence)),
+            copy: Some(copy(sequence, 0)),
         });
     };
     for sequence in 0..2 {

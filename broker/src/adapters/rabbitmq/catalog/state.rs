@@ -63,6 +63,9 @@ pub(crate) enum Change {
         topic_id: String,
         group: String,
         earliest: bool,
+        /// The group's queues let members compete.
+        #[serde(default)]
+        shared: bool,
     },
     GroupDeleted {
         group: String,
@@ -79,6 +82,8 @@ pub(crate) struct Topic {
     /// The group that has what was parked before there was any.
     pub(crate) parked_taker: Option<GroupName>,
     pub(crate) groups: BTreeSet<GroupName>,
+    /// Those whose queues let members compete, which was settled when they were made.
+    pub(crate) shared_groups: BTreeSet<GroupName>,
     pub(crate) growths: Vec<Growth>,
 }
 
@@ -92,6 +97,11 @@ pub(crate) struct Growth {
 }
 
 impl Topic {
+    /// Whether members of the group compete for the records of a shard.
+    pub(crate) fn is_shared_by(&self, group: &GroupName) -> bool {
+        self.shared_groups.contains(group)
+    }
+
     /// Whether the group must wait before it hands out records of a shard.
     pub(crate) fn must_wait(&self, group: &GroupName, shard: u32) -> bool {
         let drains_parked = self.parked_taker.as_ref() == Some(group);
@@ -159,6 +169,7 @@ impl CatalogState {
                     growing_to: None,
                     parked_taker: None,
                     groups: BTreeSet::new(),
+                    shared_groups: BTreeSet::new(),
                     growths: Vec::new(),
                 };
                 self.topics.insert(name, topic);
@@ -219,11 +230,15 @@ impl CatalogState {
                 topic_id,
                 group,
                 earliest,
+                shared,
             } => {
                 let group = GroupName::new(group).ok()?;
                 let topic = self.current(topic, topic_id)?;
                 if !topic.groups.insert(group.clone()) {
                     return Some(false);
+                }
+                if *shared {
+                    topic.shared_groups.insert(group.clone());
                 }
                 if *earliest && topic.parked_taker.is_none() {
                     topic.parked_taker = Some(group);
@@ -235,6 +250,7 @@ impl CatalogState {
                 let mut was_there = false;
                 for topic in self.topics.values_mut() {
                     was_there |= topic.groups.remove(&group);
+                    topic.shared_groups.remove(&group);
                     for growth in &mut topic.growths {
                         growth.waiting.remove(group.as_str());
                     }
@@ -276,6 +292,7 @@ mod tests {
             topic_id: "1".to_owned(),
             group: group.to_owned(),
             earliest,
+            shared: false,
         }
     }
 
@@ -291,6 +308,41 @@ mod tests {
 
     fn topic(state: &CatalogState) -> &Topic {
         &state.topics[&TopicName::new("t").unwrap()]
+    }
+
+    #[test]
+    fn what_a_group_was_made_for_stays_until_it_is_deleted() {
+        let mut state = CatalogState::default();
+        let Change::GroupCreated {
+            topic, topic_id, group, ..
+        } = joined("g", false)
+        else {
+            unreachable!("it joins")
+        };
+        let shared = Change::GroupCreated {
+            topic,
+            topic_id,
+            group,
+            earliest: false,
+            shared: true,
+        };
+        let deleted = Change::GroupDeleted { group: "g".to_owned() };
+        let is_shared = |state: &CatalogState| {
+            let topics = state.topics.values();
+            topics
+                .map(|topic| topic.is_shared_by(&GroupName::new("g").unwrap()))
+                .collect::<Vec<_>>()
+        };
+        apply(&mut state, vec![created("1", 2), shared, joined("g", false)]);
+        assert_eq!(is_shared(&state), [true]);
+        apply(&mut state, vec![deleted, joined("g", false)]);
+        assert_eq!(is_shared(&state), [false]);
+    }
+
+    #[test]
+    fn a_group_of_an_older_entry_is_not_shared() {
+        let entry = r#"{"kind":"group_created","topic":"t","topic_id":"1","group":"g","earliest":true}"#;
+        assert_eq!(serde_json::from_str::<Change>(entry).unwrap(), joined("g", true));
     }
 
     #[test]

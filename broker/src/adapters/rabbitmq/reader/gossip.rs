@@ -16,12 +16,15 @@ pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 /// How often a member says that it is there.
 pub(crate) const SAY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The unsettled and waiting records of a shard.
+/// The unsettled and waiting records of a shard, as one of its members counts them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardLag {
     pub(crate) topic: String,
     pub(crate) shard: u32,
     pub(crate) records: u64,
+    /// Of these, what the member itself has at hand.
+    #[serde(default)]
+    pub(crate) unsettled: u64,
 }
 
 /// One message.

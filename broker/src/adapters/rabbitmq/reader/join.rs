@@ -1,7 +1,8 @@
 //! Makes everything ready that a group needs on the broker, before it is read.
 //!
 //! What holds: a new group's queues are bound before the catalog names the group, and
-//! not before their own names are surely on the broker's disk.
+//! not before their own names are surely on the broker's disk; what a group was made for, one member at a time or
+//! members that compete, stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,18 @@ use super::shared::Shared;
 use crate::adapters::rabbitmq::catalog::{CatalogState, Change};
 use crate::adapters::rabbitmq::core::Core;
 use crate::adapters::rabbitmq::fault::Fault;
+use crate::adapters::rabbitmq::limits;
 use crate::adapters::rabbitmq::link::Up;
 use crate::adapters::rabbitmq::topology::{self, CALL_LIMIT, call};
-use crate::read::StartPosition;
+use crate::name::TopicName;
+use crate::read::{ReaderOptions, StartPosition};
 
 /// What a record is taken to weigh when the prefetch is chosen.
 const TYPICAL_RECORD_BYTES: usize = 16 * 1024;
+/// The pause before a broker with a delivery limit is looked at again.
+const LIMITED_PAUSE: Duration = Duration::from_secs(2);
+/// Members that compete leave one another something.
+const SHARED_PREFETCH: u16 = 500;
 /// Below this a prefetch costs more time than it saves memory.
 const MIN_BYTES_PREFETCH: usize = 16;
 
@@ -41,6 +48,25 @@ pub(super) fn prefetch(max_records: usize, max_bytes: usize, shards: u32) -> u16
     u16::try_from(prefetch).unwrap_or(u16::MAX)
 }
 
+/// The same for a shard that other members consume as well.
+pub(super) fn shared_prefetch(max_records: usize, max_bytes: usize, shards: u32) -> u16 {
+    prefetch(max_records, max_bytes, shards).min(SHARED_PREFETCH)
+}
+
+/// Why the group cannot be read in order: its members compete.
+pub(super) fn check_order(options: &ReaderOptions, state: &CatalogState) -> Result<(), String> {
+    let group = &options.group;
+    let shared = |name: &&TopicName| state.topics.get(*name).is_some_and(|topic| topic.is_shared_by(group));
+    match options.topics.iter().find(shared).filter(|_| options.ordered) {
+        Some(topic) => Err(format!(
+            "group {group} was made for ordering NONE, so its members compete for each partition of {topic}, and \
+             cannot be read in order now; read it with ordering NONE, or stop its workers and delete it, or choose \
+             another group"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Makes everything ready that this group needs on the broker.
 pub(super) async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joined, Fault> {
     let up = loop {
@@ -50,6 +76,12 @@ pub(super) async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joine
             Err(fault) => shared.does_not_read(core.read.now(), &fault),
         }
     };
+    if let Err(fault) = core.limits.check(core).await {
+        shared.does_not_read(core.read.now(), &fault);
+        tokio::time::sleep(LIMITED_PAUSE).await;
+        return Err(fault);
+    }
+    limits::look(core, up.epoch);
     let options = &shared.options;
     let mut state = core.catalog.refresh(CALL_LIMIT).await?;
     let channel = call(up.connection.create_channel()).await?;
@@ -65,8 +97,14 @@ pub(super) async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joine
             }
             topology::declare_topic(&channel, &core.names, name, topic.shards, core.config.parked_bytes).await?;
             let shards = 0..topic.growing_to.unwrap_or(topic.shards);
+            // A group that was made in order stays so: it may be read without wanting it.
+            let shared = if is_member {
+                topic.is_shared_by(&options.group)
+            } else {
+                !options.ordered
+            };
             for shard in shards.clone() {
-                topology::declare_group_queue(&channel, &core.names, name, &options.group, shard).await?;
+                topology::declare_group_queue(&channel, &core.names, name, &options.group, shard, shared).await?;
             }
             if !is_member {
                 tokio::time::sleep(topology::NEW_QUEUE_GRACE).await;
@@ -82,6 +120,7 @@ pub(super) async fn join(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<Joine
                 topic_id: topic.id,
                 group: options.group.to_string(),
                 earliest: options.start == StartPosition::Earliest,
+                shared,
             };
             // Once more, for the topic may have grown before the entry was made.
             state = core.catalog.append(change).await?.1;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::gossip::{Members, SAY_INTERVAL, Said, ShardLag};
-use super::join::{Joined, join, prefetch};
+use super::join::{Joined, check_order, join, prefetch, shared_prefetch};
 use super::shard;
 use super::shared::Shared;
 use super::voice::{SAY_LIMIT, Voice};
@@ -158,6 +158,9 @@ impl Member {
         if let Err((kind, message)) = self.check_continuity(&joined.state) {
             return End::Failed(kind, message);
         }
+        if let Err(message) = check_order(&self.shared.options, &joined.state) {
+            return End::Failed(ReadErrorKind::InvalidOptions, message);
+        }
         self.read(joined, commands).await
     }
 
@@ -191,6 +194,8 @@ impl Member {
         let mut members = Members::alone(self.id, &topics, self.core.clock.now());
         let mut reach = self.core.read.watch();
         let mut known = self.core.catalog.watch();
+        let mut limited = self.core.limits.watch();
+        limited.mark_changed(); // it may be known since before
         let mut regularly = tokio::time::interval(SAY_INTERVAL);
         regularly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let _ = self.voice.say(&self.present(true)).await;
@@ -225,6 +230,12 @@ impl Member {
                         return end;
                     }
                     joined.state = state;
+                }
+                _ = limited.changed() => {
+                    let text = limited.borrow_and_update().clone();
+                    if let Some(text) = text {
+                        return End::Again(Fault::Other(text.to_string()));
+                    }
                 }
                 heard = joined.ear.next() => match heard {
                     Some(Ok(delivery)) => match serde_json::from_slice(&delivery.data) {
@@ -279,7 +290,8 @@ impl Member {
                 let topic = state.topics.get(topic)?;
                 let is_member = topic.groups.contains(&self.shared.options.group);
                 let takes_parked = topic.parked_taker.as_ref() == Some(&self.shared.options.group);
-                Some((topic.shards, is_member, takes_parked))
+                let is_shared = topic.is_shared_by(&self.shared.options.group);
+                Some((topic.shards, is_member, takes_parked, is_shared))
             };
             if shape(before) != shape(now) {
                 return Some(End::Again(Fault::Away(format!("topic {topic} changes"))));
@@ -328,17 +340,23 @@ impl Member {
         tokio::spawn(async move {
             let mut shards = Vec::new();
             for (partition, answer) in asked {
-                if let Ok(Ok(records)) = timeout(SAY_LIMIT * 2, answer).await {
+                if let Ok(Ok(counted)) = timeout(SAY_LIMIT * 2, answer).await {
                     let topic = partition.topic.to_string();
                     let shard = partition.partition;
-                    shards.push(ShardLag { topic, shard, records });
+                    shards.push(ShardLag {
+                        topic,
+                        shard,
+                        records: counted.ready + counted.unsettled,
+                        unsettled: counted.unsettled,
+                    });
                 }
             }
             let _ = voice.say(&Said::Lag { question, shards }).await;
         });
     }
 
-    /// Consumes the shards of the share, and gives the others up.
+    /// Consumes the shards of the share, and gives the others up. A shard that members compete for is in the share of
+    /// each.
     async fn take_share(&mut self, members: &Members, joined: &Joined) {
         let options = &self.shared.options;
         let shards: BTreeMap<_, _> = joined
@@ -347,7 +365,21 @@ impl Member {
             .iter()
             .map(|(name, topic)| (name.clone(), topic.shards))
             .collect();
-        let share = members.share_of(self.id, &shards);
+        let is_shared = |name: &TopicName| {
+            let topic = joined.state.topics.get(name);
+            topic.is_some_and(|topic| topic.is_shared_by(&options.group))
+        };
+        let (competed, divided): (BTreeMap<_, _>, BTreeMap<_, _>) = shards
+            .iter()
+            .map(|(name, count)| (name.clone(), *count))
+            .partition(|(name, _)| is_shared(name));
+        let mut share = members.share_of(self.id, &divided);
+        share.extend(competed.into_iter().flat_map(|(topic, count)| {
+            (0..count).map(move |partition| TopicPartition {
+                topic: topic.clone(),
+                partition,
+            })
+        }));
         let surplus: Vec<_> = self.held.keys().filter(|held| !share.contains(held)).cloned().collect();
         let mut leaving = Vec::new();
         for partition in surplus {
@@ -355,7 +387,6 @@ impl Member {
         }
         futures::future::join_all(leaving).await;
         let total: u32 = options.topics.iter().filter_map(|topic| shards.get(topic)).sum();
-        let prefetch = prefetch(options.max_unsettled_records, options.max_unsettled_bytes, total);
         for partition in share {
             let Some(topic) = joined.state.topics.get(&partition.topic) else {
                 continue;
@@ -363,6 +394,10 @@ impl Member {
             if self.held.contains_key(&partition) || !options.topics.contains(&partition.topic) {
                 continue;
             }
+            let prefetch = match is_shared(&partition.topic) {
+                true => shared_prefetch(options.max_unsettled_records, options.max_unsettled_bytes, total),
+                false => prefetch(options.max_unsettled_records, options.max_unsettled_bytes, total),
+            };
             let (commands, receiver) = mpsc::channel(4);
             let context = shard::Context {
                 core: Arc::clone(&self.core),

@@ -47,9 +47,18 @@ pub(super) enum Command {
     /// Acknowledge what is settled, and have it confirmed.
     Flush(oneshot::Sender<Result<(), Fault>>),
     /// Count what is not settled.
-    Count(oneshot::Sender<u64>),
+    Count(oneshot::Sender<Counted>),
     /// Acknowledge and give the shard up; answered when the channel is closed.
     Leave(oneshot::Sender<Result<(), Fault>>),
+}
+
+/// What is not settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    /// Waiting in the queues.
+    pub(super) ready: u64,
+    /// At hand here.
+    pub(super) unsettled: u64,
 }
 
 /// What a shard's task needs.
@@ -331,13 +340,14 @@ impl Shard {
     }
 
     /// What is not settled: unacknowledged here, and waiting in the queues.
-    async fn count(&mut self) -> Result<u64, Fault> {
+    async fn count(&mut self) -> Result<Counted, Fault> {
         let mut ready = topology::count(&self.channel, &self.queue).await?.ready;
         if let Some(parked) = &self.parked_queue {
             ready += topology::count(&self.channel, parked).await?.ready;
         }
         self.take_all()?;
-        Ok(ready + self.context.shared.unsettled(&self.context.partition))
+        let unsettled = self.context.shared.unsettled(&self.context.partition);
+        Ok(Counted { ready, unsettled })
     }
 
     async fn leave(&mut self, plan: AckPlan) -> Result<(), Fault> {
