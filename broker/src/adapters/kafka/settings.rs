@@ -135,9 +135,11 @@ pub(super) fn group_observer(config: &KafkaConfig, group: &GroupName) -> Propert
 pub(super) fn record_observer(config: &KafkaConfig, group: &GroupName) -> Properties {
     let mut properties = group_observer(config, group);
     let set = &mut properties;
-    // One batch of each partition is enough.
+    // One batch of each partition is enough. The partitions share a queue: with a lower bound of it, one that has much
+    // keeps the others from being fetched, each time for the default of a second.
     put(set, "fetch.message.max.bytes", 1_024);
-    put(set, "queued.min.messages", 1);
+    put(set, "queued.min.messages", 10_000);
+    put(set, "fetch.queue.backoff.ms", 10);
     put(set, "fetch.wait.max.ms", 10);
     // Where retention was faster, the oldest record that is left is the one.
     put(set, "auto.offset.reset", "earliest");
