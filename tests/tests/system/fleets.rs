@@ -4,6 +4,8 @@
 //!
 //! The embedded log is one process, so it has no fleet.
 
+#![allow(clippy::print_stderr)] // Its figures are for people.
+
 use std::time::Duration;
 
 use meridian_tests::harness::wait::flow;
