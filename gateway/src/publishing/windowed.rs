@@ -6,6 +6,7 @@
 //! does not wait any more leaves none behind; an event that was confirmed after
 //! its deadline is remembered as stored.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -173,9 +174,9 @@ impl Held {
     }
 
     fn endings(&self, results: &[EventResult], templates: &[ReceiptTemplate]) -> Vec<(Claim, Ending)> {
+        let outcomes: HashMap<u32, &Outcome> = results.iter().map(|result| (result.index, &result.outcome)).collect();
         let ending = |(index, claim): &(u32, Claim)| {
-            let result = results.iter().find(|result| result.index == *index);
-            let ending = match result.map(|result| &result.outcome) {
+            let ending = match outcomes.get(index) {
                 Some(Outcome::Stored {
                     template,
                     position,

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use meridian_tests::traffic::payload;
-use meridian_tests::traffic::report::{DeliveryReport, Reporter};
+use meridian_tests::traffic::report::{Answer, DeliveryReport, Reporter};
 use meridian_worker_sdk::{Delivery, Settlement, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,8 +48,9 @@ async fn handle(reporter: &Reporter, delivery: &Delivery) -> Settlement {
         id: if fits { event.id().to_owned() } else { "-".to_owned() },
     };
     match reporter.report(&report).await {
-        true => Settlement::Accept,
-        false => Settlement::Release {
+        Some(Answer::Accept) => Settlement::Accept,
+        Some(Answer::Hold) => std::future::pending().await,
+        None => Settlement::Release {
             delay: Duration::ZERO,
             reason: "the test is gone".to_owned(),
         },

@@ -38,5 +38,5 @@ pub use namespace::{Lost, Namespace};
 pub use process::Process;
 pub use replicator::{LinkPlan, Replicator};
 pub use scratch::{Scratch, free_port};
-pub use service::{Service, ServiceKind};
+pub use service::{Service, ServiceKind, shared_broker};
 pub use wait::{eventually, eventually_some};

@@ -32,6 +32,13 @@ impl ServiceKind {
         }
     }
 
+    fn at(self, address: String) -> Brokers {
+        match self {
+            ServiceKind::Kafka => Brokers::Kafka(address),
+            other => Brokers::Servers(other.name(), vec![address]),
+        }
+    }
+
     /// What a first start needs beyond name, port, data and owner.
     fn settings(self) -> Vec<String> {
         let words: &[&str] = match self {
@@ -62,6 +69,21 @@ impl ServiceKind {
             .join(self.name())
             .join(self.name())
     }
+}
+
+/// What a gateway's configuration says of the shared server `A` of a kind; it is left running.
+///
+/// # Panics
+/// When the environment does not name it.
+pub fn shared_broker(kind: ServiceKind) -> Brokers {
+    let variable = format!("MERIDIAN_{}_A", kind.name().to_uppercase());
+    let address = std::env::var(&variable).unwrap_or_else(|_| {
+        panic!(
+            "{variable} is not set: run `make test`; or deploy/local/services-up, and set it to where {} listens",
+            kind.name()
+        )
+    });
+    kind.at(address)
 }
 
 /// A broker of one test, killed with it.
@@ -115,10 +137,7 @@ impl Service {
 
     /// What a gateway's configuration says of it.
     pub fn brokers(&self) -> Brokers {
-        match self.kind {
-            ServiceKind::Kafka => Brokers::Kafka(self.address()),
-            other => Brokers::Servers(other.name(), vec![self.address()]),
-        }
+        self.kind.at(self.address())
     }
 
     /// `kill -9`.

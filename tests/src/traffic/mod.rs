@@ -18,5 +18,5 @@ pub mod worker_process;
 
 pub use fleet::{Fleet, FleetPlan};
 pub use load::{Load, LoadPlan};
-pub use record::{Record, Streams};
+pub use record::{Mark, Record, Streams};
 pub use worker_process::{Reports, WorkerProcess};

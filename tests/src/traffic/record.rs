@@ -33,8 +33,19 @@ struct Inner {
     /// How often each place's position was handed over and accepted.
     accepted: HashMap<(String, u32, u64), u32>,
     accepted_again: u64,
+    times: HashMap<EventName, u32>,
     reasons: BTreeMap<String, u64>,
     highest_attempt: u32,
+    /// The latest event of each publisher's key that was published, and that was delivered somewhere.
+    published: HashMap<(u32, u32), u64>,
+    arrived: HashMap<(u32, u32), u64>,
+}
+
+/// A moment of the history: what each publisher's key had published until then.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    at: Instant,
+    published: HashMap<(u32, u32), u64>,
 }
 
 impl Record {
@@ -49,7 +60,9 @@ impl Record {
 
     /// A publisher is about to publish.
     pub fn attempted(&self, name: EventName, stream: &str) {
-        self.inner().history.attempted(name, stream);
+        let mut inner = self.inner();
+        note(&mut inner.published, name);
+        inner.history.attempted(name, stream);
     }
 
     /// What came of a publish.
@@ -82,6 +95,8 @@ impl Record {
             return;
         };
         inner.delivered += 1;
+        note(&mut inner.arrived, name);
+        *inner.times.entry(name).or_insert(0) += 1;
         inner.history.delivered(place, name);
         let times = inner
             .accepted
@@ -91,6 +106,11 @@ impl Record {
         if *times > 1 {
             inner.accepted_again += 1;
         }
+    }
+
+    /// How often an event was delivered, over all places.
+    pub fn times_delivered(&self, name: EventName) -> u32 {
+        self.inner().times.get(&name).copied().unwrap_or(0)
     }
 
     /// Events with a receipt so far.
@@ -110,6 +130,33 @@ impl Record {
             self.stored_count() >= stored && self.delivered_count() >= delivered
         })
         .await;
+    }
+
+    /// This moment.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            at: Instant::now(),
+            published: self.inner().published.clone(),
+        }
+    }
+
+    /// Waits until of every key something was delivered that was published after the mark; how long that took from
+    /// there on.
+    ///
+    /// # Panics
+    /// When the deadline passes first.
+    pub async fn resumes(&self, mark: &Mark, deadline: Duration) -> Duration {
+        assert!(
+            !mark.published.is_empty(),
+            "void: nothing was published before the mark"
+        );
+        eventually(deadline, "deliveries of every key to resume", || async {
+            let inner = self.inner();
+            let is_past = |(key, last): (&(u32, u32), &u64)| inner.arrived.get(key).is_some_and(|newest| newest > last);
+            mark.published.iter().all(is_past)
+        })
+        .await;
+        mark.at.elapsed()
     }
 
     /// Deliveries of a position that a worker had accepted before.
@@ -173,6 +220,11 @@ impl Record {
     }
 }
 
+fn note(latest: &mut HashMap<(u32, u32), u64>, name: EventName) {
+    let latest = latest.entry((name.publisher, name.key)).or_insert(name.sequence);
+    *latest = name.sequence.max(*latest);
+}
+
 /// Streams from `(stream, places)`.
 pub fn streams(list: &[(&str, &[String])]) -> Streams {
     let places = |places: &[String]| places.iter().cloned().collect();
@@ -213,6 +265,26 @@ mod tests {
     async fn too_little_traffic_shows_nothing() {
         let record = Record::new();
         record.must_hold(&Streams::new(), Duration::ZERO, 1).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "every key")]
+    async fn what_was_published_before_the_mark_is_no_sign_of_life() {
+        let record = Record::new();
+        record.attempted(name(1), "orders");
+        let mark = record.mark();
+        record.delivered("here", Some(name(1)), (0, 0), 1);
+        record.resumes(&mark, Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn deliveries_resume_with_what_was_published_after_the_mark() {
+        let record = Record::new();
+        record.attempted(name(1), "orders");
+        let mark = record.mark();
+        record.attempted(name(2), "orders");
+        record.delivered("here", Some(name(2)), (0, 1), 1);
+        record.resumes(&mark, Duration::ZERO).await;
     }
 
     #[tokio::test]

@@ -1,13 +1,29 @@
 //! How a worker process reports a delivery: one line, answered by one line, and
-//! only then accepted. So the record's order is the order of handing over, whichever
+//! only then accepted, or held as long as the process lives. So the record's order is the order of handing over, whichever
 //! process got what.
 
 use std::io;
 
 use super::lines::Lines;
 
-/// The answer to each line.
-pub const NOTED: &[u8] = b"noted\n";
+/// What the test answers to a line, and the worker does then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Accepts the delivery.
+    Accept,
+    /// Holds it for as long as it lives.
+    Hold,
+}
+
+impl Answer {
+    /// As a line.
+    pub fn line(self) -> &'static str {
+        match self {
+            Answer::Accept => "accept\n",
+            Answer::Hold => "hold\n",
+        }
+    }
+}
 
 /// One delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +75,13 @@ impl Reporter {
         Ok(Self(Lines::connect(address).await?))
     }
 
-    /// Reports, and waits for the answer; false when the test is gone.
-    pub async fn report(&self, report: &DeliveryReport) -> bool {
-        self.0.ask(report.line()).await.is_some()
+    /// Reports, and waits for the answer; `None` when the test is gone.
+    pub async fn report(&self, report: &DeliveryReport) -> Option<Answer> {
+        let answer = self.0.ask(report.line()).await?;
+        Some(match answer.trim_end() == Answer::Hold.line().trim_end() {
+            true => Answer::Hold,
+            false => Answer::Accept,
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! A worker as a process of its own, to be killed; what it was handed is recorded
 //! by the test before it may accept.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use meridian_cli::history::EventName;
@@ -9,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::record::{Record, place};
-use super::report::{DeliveryReport, NOTED};
+use super::report::{Answer, DeliveryReport};
 use crate::harness::process::Process;
 use crate::harness::scratch::{Scratch, reporting_worker_binary};
 
@@ -19,6 +21,7 @@ const STARTED: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Reports {
     address: String,
+    hold_below: Arc<AtomicU32>,
     serving: JoinHandle<()>,
 }
 
@@ -30,14 +33,26 @@ impl Reports {
             .expect("the loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address").to_string();
         let (region, group, record) = (region.to_owned(), group.to_owned(), record.clone());
+        let hold_below = Arc::new(AtomicU32::new(0));
+        let holding = Arc::clone(&hold_below);
         let serving = tokio::spawn(async move {
             let mut workers = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                workers.spawn(take(stream, region.clone(), group.clone(), record.clone()));
+                let (region, group, record) = (region.clone(), group.clone(), record.clone());
+                workers.spawn(take(stream, region, group, record, Arc::clone(&holding)));
                 while workers.try_join_next().is_some() {}
             }
         });
-        Self { address, serving }
+        Self {
+            address,
+            hold_below,
+            serving,
+        }
+    }
+
+    /// From now on deliveries of keys below this number are not accepted: the process that has one keeps it.
+    pub fn hold_below(&self, key: u32) {
+        self.hold_below.store(key, Ordering::Relaxed);
     }
 }
 
@@ -47,7 +62,7 @@ impl Drop for Reports {
     }
 }
 
-async fn take(stream: TcpStream, region: String, group: String, record: Record) {
+async fn take(stream: TcpStream, region: String, group: String, record: Record, hold_below: Arc<AtomicU32>) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -58,7 +73,11 @@ async fn take(stream: TcpStream, region: String, group: String, record: Record) 
         let place = place(&region, &report.topic, &group);
         let name = EventName::parse(&report.id);
         record.delivered(&place, name, (report.partition, report.position), report.attempt);
-        if write.write_all(NOTED).await.is_err() {
+        let answer = match name.is_some_and(|name| name.key < hold_below.load(Ordering::Relaxed)) {
+            true => Answer::Hold,
+            false => Answer::Accept,
+        };
+        if write.write_all(answer.line().as_bytes()).await.is_err() {
             return;
         }
     }

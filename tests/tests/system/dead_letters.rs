@@ -1,4 +1,4 @@
-//! Poison among healthy events, and what an operator does with dead letters.
+//! Poison among healthy events (`MERIDIAN_FULL=1`: one among 100,000), and what an operator does with dead letters.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,8 @@ use meridian_proto::cloudevents::cloud_event::cloud_event_attribute_value::Attr;
 use meridian_proto::meridian::Ordering;
 use meridian_tests::harness::scratch::unique;
 use meridian_tests::harness::{
-    Brokers, Gateway, GatewayPlan, Scratch, eventually, eventually_some, meridian, shared_kafka, wire,
+    Brokers, Gateway, GatewayPlan, Scratch, ServiceKind, eventually, eventually_some, meridian, shared_broker,
+    shared_kafka, short_or_full, wire,
 };
 use meridian_worker_sdk::{Delivery, Settlement, Worker};
 use serde_json::Value;
@@ -121,17 +122,34 @@ async fn list_of(gateway: &Gateway, topic: &str, count: u64) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_dies_alone_without_order_on_the_embedded_log() {
-    poison(Brokers::Embedded, Ordering::None, 10_000).await;
+    poison(Brokers::Embedded, Ordering::None, short_or_full(10_000, 100_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_dies_alone_by_key_on_the_embedded_log() {
-    poison(Brokers::Embedded, Ordering::Key, 10_000).await;
+    poison(Brokers::Embedded, Ordering::Key, short_or_full(10_000, 100_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_dies_alone_by_key_on_kafka() {
-    poison(Brokers::Kafka(shared_kafka('A')), Ordering::Key, 3_000).await;
+    poison(
+        Brokers::Kafka(shared_kafka('A')),
+        Ordering::Key,
+        short_or_full(3_000, 100_000),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_dies_alone_without_order_on_kafka() {
+    let events = short_or_full(1_000, 100_000);
+    poison(Brokers::Kafka(shared_kafka('A')), Ordering::None, events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_dies_alone_by_key_on_redis() {
+    let events = short_or_full(1_000, 100_000);
+    poison(shared_broker(ServiceKind::Redis), Ordering::Key, events).await;
 }
 
 async fn poison(broker: Brokers, ordering: Ordering, events: usize) {

@@ -81,11 +81,9 @@ async fn pause_and_resume(names: &Names, gateways: &[Gateway]) {
     )
     .await;
     assert_eq!(paused["left"], true, "{paused}");
-    assert_eq!(
-        paused["gateways"].as_array().unwrap().len(),
-        gateways.len() - 1,
-        "{paused}"
-    );
+    let others = paused["gateways"].as_array().unwrap();
+    assert_eq!(others.len(), gateways.len() - 1, "{paused}");
+    assert!(others.iter().all(|other| other["error"] == Value::Null), "{paused}");
     let delivered = record.delivered_count();
     let stored = record.stored_count();
     eventually(SOON, "events that wait", || async {
@@ -115,9 +113,16 @@ async fn pause_and_resume(names: &Names, gateways: &[Gateway]) {
     load.stop().await;
     record.must_hold(&orders(names), SOON, 200).await;
     let report = workers.stop().await;
-    assert_eq!(report.stale, 0, "what was out was settled: {report:?}");
+    if gateways.len() == 1 {
+        assert_eq!(report.stale, 0, "what was out was settled: {report:?}");
+    }
     assert_eq!(record.highest_attempt(), 1, "a pause counts no attempt");
-    assert_eq!(record.accepted_again(), 0, "nothing came twice");
+    // Whoever joins second takes partitions over, and what is out there then is stale and comes again. Nothing else does.
+    assert!(
+        record.accepted_again() <= report.stale,
+        "{} settled positions came again: {report:?}",
+        record.accepted_again()
+    );
     for gateway in gateways {
         let dead = gateway.metric("meridian_subscription_dead_letters_total").await;
         assert_eq!(dead, Some(0.0), "a pause dead-letters nothing");

@@ -19,8 +19,9 @@ use meridian_runtime::clock::SharedClock;
 use super::config::KafkaConfig;
 use super::error::{Fault, fault_of};
 use super::health::Health;
+use super::native::event::EventKind;
 use super::native::metadata::{self, TopicMetadata};
-use super::native::{Code, NativeClient, NativeError, Role};
+use super::native::{Code, EventQueue, NativeClient, NativeError, Role};
 use super::settings;
 use crate::name::TopicName;
 
@@ -46,6 +47,10 @@ pub(super) struct Cluster {
     pub(super) config: KafkaConfig,
     pub(super) clock: SharedClock,
     pub(super) client: Arc<NativeClient>,
+    /// What the client tells of its connections.
+    told: EventQueue,
+    /// The brokers answer, and refuse the credentials: what they say. A text of librdkafka, which tells it once.
+    refusal: Mutex<Option<String>>,
     pub(super) health: Health,
     /// Topics that were asked for, and their partitions.
     partitions: RwLock<HashMap<TopicName, u32>>,
@@ -57,12 +62,16 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn open(config: KafkaConfig, clock: SharedClock) -> Result<Arc<Self>, NativeError> {
-        let client = NativeClient::new(Role::Producer, &settings::common(&config), 0)?;
+        let faults = EventKind::mask(&[EventKind::Fault]);
+        let client = NativeClient::new(Role::Producer, &settings::common(&config), faults)?;
+        let client = Arc::new(client);
         let cluster = Arc::new(Self {
             config,
             health: Health::new(Arc::clone(&clock)),
             clock,
-            client: Arc::new(client),
+            told: EventQueue::main(&client).ok_or_else(|| NativeError::of(Code::Fail))?,
+            refusal: Mutex::default(),
+            client,
             partitions: RwLock::default(),
             missing: Mutex::default(),
             on_growth: OnceLock::new(),
@@ -158,9 +167,12 @@ impl Cluster {
 
     /// Asks for all topics, and takes note of what changed.
     fn probe(&self) {
-        match metadata::all_topics(&self.client, PROBE_LIMIT) {
+        let answer = metadata::all_topics(&self.client, PROBE_LIMIT);
+        let refusal = self.refusal();
+        match answer {
             Ok(topics) => match self.stranger() {
                 None => {
+                    *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     self.health.answered();
                     self.refresh(&topics);
                 }
@@ -170,9 +182,26 @@ impl Cluster {
             Err(_) if self.health.is_returning() => {}
             Err(error) => {
                 let servers = self.config.bootstrap.join(", ");
-                self.went_away(&format!("no broker of {servers} answers: {}", error.message));
+                self.went_away(&match refusal {
+                    Some(refusal) => format!("{servers} refuses the credentials: {refusal}; look at `security`"),
+                    None => format!("no broker of {servers} answers: {}", error.message),
+                });
             }
         }
+    }
+
+    /// What brokers say to the credentials, if they refused them and nothing else has come in between.
+    fn refusal(&self) -> Option<String> {
+        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(event) = self.told.poll(Duration::ZERO) {
+            let Err(error) = event.error() else { continue };
+            match error.code {
+                Code::AllBrokersDown => {} // follows either
+                _ if fault_of(error.code) == Fault::NotAuthorized => *refusal = Some(error.message),
+                _ => *refusal = None,
+            }
+        }
+        refusal.clone()
     }
 
     fn went_away(&self, reason: &str) {

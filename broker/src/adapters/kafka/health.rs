@@ -90,7 +90,11 @@ impl Health {
     pub(super) fn went_away(&self, reason: &str) -> bool {
         let now = wall_time(&self.clock);
         self.reach.send_if_modified(|reach| match reach {
-            Reach::Unavailable { .. } | Reach::Closed => false,
+            Reach::Closed => false,
+            Reach::Unavailable { reason: told, .. } => {
+                reason.clone_into(told); // the latest, and no news
+                false
+            }
             Reach::Connecting { since } | Reach::Returning { since, .. } => {
                 *reach = Reach::Unavailable {
                     since: *since,

@@ -12,8 +12,10 @@ use crate::dispatch::{AttemptMemory, SessionEnd};
 use crate::fault::{FaultCode, Refusal};
 use crate::subscription::wire::{self, Moment};
 
-/// How long leaving the broker's group may take.
+/// How long leaving the broker's group may take, beyond a session of it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// The longest session that leaving waits for.
+const MAX_SESSION_WAIT: Duration = Duration::from_secs(30);
 /// How long an idle group waits for its dead letters.
 const DEAD_LETTERS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -66,6 +68,12 @@ impl Owner {
         }
         tracing::info!(group = %self.parts.key, reason, sessions = ids.len(), "the group's sessions are asked to move");
         ids.len()
+    }
+
+    /// How long leaving the broker's group may take. A group that waits for a member which is gone (Kafka) takes no
+    /// commits until that one's session has ended, and who leaves before takes along what was settled.
+    pub(super) fn leave_limit(&self) -> Duration {
+        self.parts.options.session_timeout.min(MAX_SESSION_WAIT) + CLOSE_LIMIT
     }
 
     /// When `check_lifetime` has something to do.
@@ -124,16 +132,21 @@ impl Owner {
         let limit = match &self.leaving {
             Some(leaving) => {
                 let left = leaving.deadline.saturating_duration_since(self.parts.clock.now());
-                left.max(Duration::from_secs(1)).min(CLOSE_LIMIT)
+                left.max(Duration::from_secs(1)).min(self.leave_limit())
             }
-            None => CLOSE_LIMIT,
+            None => self.leave_limit(),
         };
-        if let Err(error) = self.reading.close(limit).await {
+        let retries = async {
+            match self.retries {
+                Some(retries) => retries.close(limit).await,
+                None => Ok(()),
+            }
+        };
+        let (own, retries) = tokio::join!(self.reading.close(limit), retries);
+        if let Err(error) = own {
             tracing::warn!(group = %self.parts.key, %error, "the last settlements were not committed; their events come again");
         }
-        if let Some(retries) = self.retries
-            && let Err(error) = retries.close(limit).await
-        {
+        if let Err(error) = retries {
             tracing::warn!(group = %self.parts.key, %error, "the last settlements of retries were not committed");
         }
         self.parts.board.tell(&self.parts.key, None);

@@ -10,16 +10,13 @@
 //! What holds: a pause counts no attempt and sends no record to a dead-letter topic; sessions stay; records that were
 //! read and not handed out are given back.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::owner::Owner;
 use crate::subscription::info::GroupState;
 use crate::subscription::wire::Moment;
-
-/// How long leaving the broker's group may take until the last commit is given up.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Somebody who wants to know when the group is left.
 #[derive(Debug)]
@@ -66,7 +63,8 @@ impl Owner {
         self.pause_watches.retain(|watch| !watch.left.is_closed());
         let mut deadlines = self.pause_watches.iter().filter_map(|watch| watch.take_back_at);
         if is_settled || deadlines.any(|at| at <= now) {
-            for partition in self.reading.leave(LEAVE_LIMIT) {
+            let limit = self.leave_limit();
+            for partition in self.reading.leave(limit) {
                 self.dispatcher.revoke(&partition, None);
             }
         }

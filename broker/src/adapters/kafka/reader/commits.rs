@@ -44,6 +44,8 @@ pub(super) struct Commits {
     max_metadata_characters: usize,
     /// Partitions whose metadata is nearly full.
     paused: HashSet<TopicPartition>,
+    /// The group has put this member out: what it commits is refused from then on.
+    expelled: bool,
 }
 
 struct OnItsWay {
@@ -65,6 +67,7 @@ impl Commits {
             numbers: 0,
             max_metadata_characters: MAX_METADATA_CHARACTERS,
             paused: HashSet::new(),
+            expelled: false,
         })
     }
 
@@ -214,12 +217,16 @@ impl Member {
         }
         drop(inner);
         match failed {
-            None => self.made(commit.asked),
+            None => {
+                self.commits.expelled = false;
+                self.made(commit.asked);
+            }
             Some(error) => self.commit_failed(&error),
         }
     }
 
     fn commit_failed(&mut self, error: &NativeError) {
+        self.commits.expelled = error.code == Code::UnknownMemberId;
         if error.code == Code::OffsetMetadataTooLarge && self.commits.max_metadata_characters > 0 {
             self.commits.max_metadata_characters /= 2;
         }
@@ -232,6 +239,9 @@ impl Member {
 
     /// Commits what is left of partitions whose claims are over, trying until
     /// `deadline`. False when it could not be.
+    ///
+    /// A commit that stood in line behind a JoinGroup is refused as one of an old
+    /// generation and made by the next try, so only a member that was put out gives up early.
     pub(super) fn commit_last(&mut self, last: Vec<PendingCommit>, deadline: Instant) -> bool {
         self.wait_for_commit(deadline);
         let mut todo = last;
@@ -239,7 +249,7 @@ impl Member {
             self.send_commit(todo.clone(), 0); // nobody's commit: other partitions are not in it
             if self.wait_for_commit(deadline) {
                 todo.clear();
-            } else if self.now() >= deadline {
+            } else if self.commits.expelled || self.now() >= deadline {
                 tracing::warn!(group = %self.shared.options.group, "what was settled last was not committed: it comes again");
                 return false;
             } else {
