@@ -167,7 +167,7 @@ async fn header_bombs_are_refused_and_keep_nothing() {
     let mut gateway = gateway(&scratch).await;
     let small = [&request_headers()[..], &b"\x00\x01a\x01b".repeat(5_000)].concat();
     // Each is put into the table of the compression, and pushes out what was there.
-    let churn = [&request_headers()[..], &b"\x40\x01a\x7e".to_vec(), &[b'x'; 126]].concat();
+    let churn = [&request_headers()[..], b"\x40\x01a\x7e".as_ref(), &[b'x'; 126]].concat();
     for block in [small, churn] {
         let mut stream = 1;
         flood_beside_others(&mut gateway, short_or_full(Duration::from_secs(2), SOON), || {

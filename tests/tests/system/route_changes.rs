@@ -26,7 +26,7 @@ fn topic(number: usize) -> String {
 /// One rule that counts; every other document has one before it that never matches.
 fn document(number: usize) -> String {
     let other = "  - name: other\n    when: { type: com.acme.other }\n    send: { topic: route-0 }\n";
-    let before = if number % 2 == 0 { "" } else { other };
+    let before = if number.is_multiple_of(2) { "" } else { other };
     let to = topic(number);
     format!("rules:\n{before}  - name: to-{to}\n    when: {{ type: com.acme.order.* }}\n    send: {{ topic: {to} }}\n")
 }
