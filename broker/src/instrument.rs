@@ -109,6 +109,10 @@ impl Broker for InstrumentedBroker {
         self.inner.state()
     }
 
+    fn client_rebuilds(&self) -> u64 {
+        self.inner.client_rebuilds()
+    }
+
     async fn identity(&self) -> Result<BrokerIdentity, AdminError> {
         let call = self.inner.identity();
         self.context.administer(self.profile(), "identity", call).await

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use meridian_runtime::metrics::{Metrics, RegisterError, latency_histogram};
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,6 +57,7 @@ pub struct BrokerMetrics {
     admin_calls: Counters,
     admin_call_seconds: Histograms,
     states: BrokerStates,
+    rebuilds: ClientRebuilds,
     readers: ReaderStates,
 }
 
@@ -81,6 +82,12 @@ impl BrokerMetrics {
         };
         let states = BrokerStates::default();
         registry.register("available", "Whether the broker can be reached: 1 or 0", states.clone())?;
+        let rebuilds = ClientRebuilds::default();
+        registry.register(
+            "client_rebuilds",
+            "Clients of the broker that were opened anew because they stood still or were dead",
+            rebuilds.clone(),
+        )?;
         let readers = ReaderStates::default();
         registry.register("readers", "Open readers, by whether they read", readers.clone())?;
         Ok(Self {
@@ -123,6 +130,7 @@ impl BrokerMetrics {
             admin_calls: counters("admin_calls", "Administrative calls, by operation and kind of fault")?,
             admin_call_seconds: histograms("admin_call_duration_seconds", "Time of an administrative call")?,
             states,
+            rebuilds,
             readers,
         })
     }
@@ -186,9 +194,9 @@ impl BrokerMetrics {
 
     /// Has the broker asked for its state at every scrape, while it lives.
     pub(crate) fn watch_broker(&self, broker: &Arc<dyn Broker>) {
-        self.states
-            .0
-            .add(broker_labels(broker.profile()), Arc::downgrade(broker));
+        for watched in [&self.states.0, &self.rebuilds.0] {
+            watched.add(broker_labels(broker.profile()), Arc::downgrade(broker));
+        }
     }
 
     /// Has the reader asked for its state at every scrape, while it lives.
@@ -325,6 +333,24 @@ impl EncodeMetric for BrokerStates {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Gauge
+    }
+}
+
+/// How often a client of each broker was opened anew.
+#[derive(Clone, Debug, Default)]
+struct ClientRebuilds(Watched<dyn Broker>);
+
+impl EncodeMetric for ClientRebuilds {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        for (labels, broker) in self.0.living() {
+            let mut encoder = encoder.encode_family(&labels)?;
+            encoder.encode_counter::<NoLabelSet, u64, u64>(&broker.client_rebuilds(), None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
     }
 }
 

@@ -162,6 +162,12 @@ pub trait Broker: Send + Sync {
     /// Whether it can be reached.
     fn state(&self) -> BrokerState;
 
+    /// How often a client of the broker was given up and opened anew, because it
+    /// stood still or was dead.
+    fn client_rebuilds(&self) -> u64 {
+        0
+    }
+
     /// Which broker this is.
     ///
     /// # Errors

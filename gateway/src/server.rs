@@ -21,7 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
@@ -39,6 +39,8 @@ const MAX_FRAME_BYTES: u32 = 256 * 1024;
 const MAX_RESETS: usize = 64;
 /// After the kernel gave no connection, such as for want of file handles.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Between two lines of the log that say so; the metric counts each time.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a port speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,7 @@ impl Server {
     /// Accepts until the token is cancelled, then waits for the connections.
     pub async fn run(self, listener: TcpListener, token: CancellationToken) {
         let mut connections = JoinSet::new();
+        let mut told = None;
         let open = self
             .metrics
             .connections
@@ -113,7 +116,7 @@ impl Server {
                 Some(ended) = connections.join_next() => note_end(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.start(stream, &mut connections, open.clone(), &token),
-                    Err(error) => self.pause(&error).await,
+                    Err(error) => self.pause(&error, &mut told).await,
                 },
             }
         }
@@ -148,9 +151,12 @@ impl Server {
             .get_or_create_owned(&[("reason", reason)])
     }
 
-    async fn pause(&self, error: &io::Error) {
+    async fn pause(&self, error: &io::Error, told: &mut Option<Instant>) {
         self.metrics.accept_failures.inc();
-        tracing::warn!(%error, port = self.port.as_str(), "no connection could be accepted; trying again");
+        if told.is_none_or(|at| at.elapsed() > TELL_AGAIN) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, port = self.port.as_str(), "no connection could be accepted; trying again");
+        }
         tokio::time::sleep(ACCEPT_AGAIN).await;
     }
 }

@@ -11,7 +11,7 @@
 //! - [`writing`]: numbered records, and appending them.
 //! - [`waiting`]: waits for a condition, with a deadline.
 //! - the cases: [`durability`], [`admission`], [`order`], [`round_trip`],
-//!   [`claims`], [`settlement`], [`bounds`], [`sharing`], [`leaving`],
+//!   [`claims`], [`settlement`], [`bounds`], [`sharing`], [`storm`], [`leaving`],
 //!   [`positions`], [`lag`], [`administration`], [`resetting`], [`lifecycle`],
 //!   [`restarts`]; [`absence`] for brokers that are in another process; and
 //!   [`network`], [`hanging`] and [`deletion`] for those that have a proxy in front of
@@ -47,6 +47,7 @@ pub mod restarts;
 pub mod round_trip;
 pub mod settlement;
 pub mod sharing;
+pub mod storm;
 pub mod suite;
 pub mod waiting;
 pub mod writing;

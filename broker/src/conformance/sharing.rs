@@ -10,7 +10,7 @@ use super::reading::{Reading, numbers};
 use super::waiting::PATIENCE;
 use super::writing::{batch_to, new_topic, number_of, store, unique_group};
 
-const PARTITIONS: u32 = 4;
+pub(super) const PARTITIONS: u32 = 4;
 
 /// R1, R2: a second member takes some partitions from the first while records flow;
 /// nothing is lost, nothing is reordered, and no partition has two readers.
@@ -69,23 +69,23 @@ fn shared(first: &Reading, second: &Reading) -> bool {
 
 /// What was read of each partition, in the order of reading.
 #[derive(Debug, Default)]
-struct Seen(BTreeMap<u32, Vec<usize>>);
+pub(super) struct Seen(BTreeMap<u32, Vec<usize>>);
 
 impl Seen {
-    fn add(&mut self, records: &[crate::read::ReadRecord]) {
+    pub(super) fn add(&mut self, records: &[crate::read::ReadRecord]) {
         for record in records {
             let partition = self.0.entry(record.claim.partition.partition).or_default();
             partition.push(number_of(&record.record));
         }
     }
 
-    fn all(&self, records: usize) -> bool {
+    pub(super) fn all(&self, records: usize) -> bool {
         let complete =
             |numbers: &Vec<usize>| numbers.iter().collect::<std::collections::BTreeSet<_>>().len() == records;
         self.0.len() == PARTITIONS as usize && self.0.values().all(complete)
     }
 
-    fn in_order(&self) {
+    pub(super) fn in_order(&self) {
         for (partition, numbers) in &self.0 {
             if let Err((before, number)) = first_seen_in_order(numbers) {
                 panic!("partition {partition}: {number} was first seen after {before}");

@@ -46,6 +46,7 @@ macro_rules! conformance_suite {
             Shared sharing::a_spare_member_waits_and_takes_over,
             Shared sharing::two_groups_do_not_affect_one_another,
             Shared sharing::one_group_reads_several_topics,
+            Shared storm::members_that_come_and_go_lose_and_reorder_nothing,
             Shared leaving::a_closed_reader_gives_up_its_claims_at_once,
             Shared leaving::a_dropped_reader_blocks_nobody,
             Shared leaving::a_fresh_reader_closes_at_once,

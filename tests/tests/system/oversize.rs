@@ -69,6 +69,23 @@ async fn the_size_limit_is_sharp_on_kafka() {
     the_limit_is_one_byte_sharp("size-kafka", Brokers::Kafka(shared_kafka('A'))).await;
 }
 
+/// A shared server of another kind, by the variable that names it.
+fn shared(kind: &'static str, variable: &str) -> Brokers {
+    let address = std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run `make test`, or deploy/local/services-up and set it"));
+    Brokers::Servers(kind, vec![address])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_limit_is_sharp_on_redis() {
+    the_limit_is_one_byte_sharp("size-redis", shared("redis", "MERIDIAN_REDIS_A")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_limit_is_sharp_on_rabbitmq() {
+    the_limit_is_one_byte_sharp("size-rabbitmq", shared("rabbitmq", "MERIDIAN_RABBITMQ_A")).await;
+}
+
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -5,6 +5,7 @@
 //! named in `WAIVERS` with the reason; a waiver that is no longer needed fails too.
 
 mod edges;
+mod named;
 mod rules;
 mod source;
 
@@ -59,6 +60,31 @@ fn every_file_keeps_the_house_rules() {
         ));
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let root = workspace_root();
+    let read = |ending: &str| -> Vec<(String, String)> {
+        let paths = tracked_files(&root).into_iter().filter(|path| path.ends_with(ending));
+        paths
+            .filter_map(|path| Some((path.clone(), std::fs::read_to_string(root.join(path)).ok()?)))
+            .collect()
+    };
+    let sources = read(".rs");
+    let words = named::words(sources.iter().map(|(_, text)| text.as_str()));
+    let pages = read(".md");
+    let missing: Vec<String> = pages
+        .iter()
+        .flat_map(|(path, text)| {
+            let named = named::named(text).into_iter();
+            named.map(move |(line, name)| (path, line, name))
+        })
+        .filter(|(_, _, name)| !words.contains(name))
+        .map(|(path, line, name)| format!("{path}:{line}: nothing in the sources is called {name}"))
+        .collect();
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(pages.len() > 5, "the list of pages is wrong");
 }
 
 fn workspace_root() -> PathBuf {

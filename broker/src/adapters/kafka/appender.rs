@@ -117,9 +117,17 @@ impl KafkaAppender {
         let session = Arc::clone(&batch.session);
         let first = {
             let mut in_flight = session.in_flight();
-            session.touched(in_flight.records() == 0);
+            let now = session.age();
+            let mut last = None;
             ready.iter().take(count).fold(None, |first, record| {
-                let number = in_flight.add(batch.slot, record.cost);
+                let place = (record.destination, record.partition);
+                // Records of one partition come together more often than not.
+                let lane = match last {
+                    Some((same, lane)) if same == place => lane,
+                    _ => in_flight.lanes.lane(&destinations[place.0].topic, place.1),
+                };
+                last = Some((place, lane));
+                let number = in_flight.add(batch.slot, record.cost, lane, now);
                 first.or(number)
             })
         };

@@ -89,6 +89,10 @@ impl Broker for KafkaBroker {
         self.cluster.health.state()
     }
 
+    fn client_rebuilds(&self) -> u64 {
+        self.cluster.rebuilds()
+    }
+
     async fn identity(&self) -> Result<BrokerIdentity, AdminError> {
         if self.cluster.health.is_closed() {
             return Err(AdminError::new(AdminErrorKind::Closed, "this broker was closed"));

@@ -10,6 +10,7 @@
 //! partitions is told only after the producer has seen it (see `on_growth`).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ pub(super) struct Cluster {
     on_growth: OnceLock<OnGrowth>,
     monitor: OnceLock<Thread>,
     first_id: OnceLock<String>,
+    /// Producers and consumers that were opened anew.
+    rebuilds: AtomicU64,
 }
 
 impl Cluster {
@@ -77,6 +80,7 @@ impl Cluster {
             on_growth: OnceLock::new(),
             monitor: OnceLock::new(),
             first_id: OnceLock::new(),
+            rebuilds: AtomicU64::new(0),
         });
         let weak = Arc::downgrade(&cluster);
         let monitor = thread::Builder::new()
@@ -90,6 +94,16 @@ impl Cluster {
     /// Has `tell` told of every topic and its partitions first.
     pub(super) fn on_growth(&self, tell: OnGrowth) {
         let _ = self.on_growth.set(tell);
+    }
+
+    /// A producer or a consumer is opened anew.
+    pub(super) fn count_rebuild(&self) {
+        self.rebuilds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Producers and consumers that were opened anew.
+    pub(super) fn rebuilds(&self) -> u64 {
+        self.rebuilds.load(Ordering::Relaxed)
     }
 
     /// Some client says that brokers are gone.

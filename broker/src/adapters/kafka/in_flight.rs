@@ -7,8 +7,11 @@
 //! What holds: a batch's commit is resolved once, when it is complete (its
 //! admission is over) and nothing of it is outstanding.
 
-use super::error::fault_of;
+use std::time::Duration;
+
+use super::error::{Fault, fault_of};
 use super::native::produce::{Delivery, Persisted};
+use super::standstill::{Lane, Lanes};
 use crate::append::{AppendOutcome, CommitSender, Position};
 use crate::error::{AppendError, AppendErrorKind};
 
@@ -18,6 +21,8 @@ pub(super) struct InFlight {
     batches: Vec<Option<Batch>>,
     free: Vec<u32>,
     records: usize,
+    /// Which partitions answer.
+    pub(super) lanes: Lanes,
 }
 
 /// What one admission took.
@@ -25,6 +30,7 @@ pub(super) struct InFlight {
 struct Batch {
     outcomes: Vec<AppendOutcome>,
     sizes: Vec<u32>,
+    lanes: Vec<Lane>,
     outstanding: usize,
     complete: bool,
     sender: Option<CommitSender>,
@@ -69,7 +75,7 @@ impl InFlight {
     }
 
     /// Adds a record to a batch; returns its number. None when the batch was abandoned.
-    pub(super) fn add(&mut self, slot: u32, size: usize) -> Option<usize> {
+    pub(super) fn add(&mut self, slot: u32, size: usize, lane: Lane, now: Duration) -> Option<usize> {
         let batch = self.batches.get_mut(slot as usize)?.as_mut()?;
         let number = (slot as usize) << 32 | batch.outcomes.len();
         batch.outcomes.push(Ok(Position {
@@ -77,8 +83,10 @@ impl InFlight {
             position: 0,
         }));
         batch.sizes.push(u32::try_from(size).unwrap_or(u32::MAX));
+        batch.lanes.push(lane);
         batch.outstanding += 1;
         self.records += 1;
+        self.lanes.sent(lane, now);
         Some(number)
     }
 
@@ -88,8 +96,10 @@ impl InFlight {
         let Some(batch) = self.batches.get_mut(slot as usize).and_then(Option::as_mut) else {
             return false;
         };
-        batch.outcomes.truncate(batch.outcomes.len() - count);
-        batch.sizes.truncate(batch.sizes.len() - count);
+        let kept = batch.outcomes.len() - count;
+        batch.outcomes.truncate(kept);
+        batch.sizes.truncate(kept);
+        batch.lanes.drain(kept..).for_each(|lane| self.lanes.taken_back(lane));
         batch.outstanding -= count;
         self.records -= count;
         true
@@ -104,23 +114,27 @@ impl InFlight {
     }
 
     /// A record has its outcome.
-    pub(super) fn deliver(&mut self, delivery: &Delivery, freed: &mut Freed) {
-        self.set(delivery.number, outcome_of(delivery), freed);
+    pub(super) fn deliver(&mut self, delivery: &Delivery, now: Duration, freed: &mut Freed) {
+        let unanswered = |code| matches!(fault_of(code), Fault::TimedOut | Fault::Unavailable | Fault::GivenUp);
+        let answered = !delivery.error.is_some_and(unanswered);
+        if let Some(lane) = self.set(delivery.number, outcome_of(delivery), freed) {
+            self.lanes.ended(lane, answered, now);
+        }
     }
 
     /// A record was refused by the producer itself.
     pub(super) fn refuse(&mut self, number: usize, error: AppendError, freed: &mut Freed) {
-        self.set(number, Err(error), freed);
+        if let Some(lane) = self.set(number, Err(error), freed) {
+            self.lanes.taken_back(lane);
+        }
     }
 
-    fn set(&mut self, number: usize, outcome: AppendOutcome, freed: &mut Freed) {
+    /// Sets an outcome; tells the record's lane.
+    fn set(&mut self, number: usize, outcome: AppendOutcome, freed: &mut Freed) -> Option<Lane> {
         let (slot, index) = (number >> 32, number & 0xffff_ffff);
-        let Some(batch) = self.batches.get_mut(slot).and_then(Option::as_mut) else {
-            return;
-        };
-        let (Some(place), Some(size)) = (batch.outcomes.get_mut(index), batch.sizes.get_mut(index)) else {
-            return;
-        };
+        let batch = self.batches.get_mut(slot).and_then(Option::as_mut)?;
+        let lane = batch.lanes.get(index).copied()?;
+        let (place, size) = (batch.outcomes.get_mut(index)?, batch.sizes.get_mut(index)?);
         *place = outcome;
         batch.outstanding -= 1;
         self.records -= 1;
@@ -129,6 +143,7 @@ impl InFlight {
         if batch.complete && batch.outstanding == 0 {
             freed.settled.extend(self.take_settled(slot as u32));
         }
+        Some(lane)
     }
 
     fn take_settled(&mut self, slot: u32) -> Option<Settled> {
@@ -158,6 +173,7 @@ impl InFlight {
             freed.bytes += batch.sizes.iter().map(|size| *size as usize).sum::<usize>();
         }
         self.records = 0;
+        self.lanes = Lanes::default();
         freed
     }
 }
@@ -188,6 +204,8 @@ mod tests {
     use crate::append::Commit;
     use crate::error::Stored;
 
+    const NOW: Duration = Duration::from_secs(1);
+
     fn delivery(number: usize, error: Option<Code>, persisted: Persisted) -> Delivery {
         Delivery {
             number,
@@ -202,16 +220,16 @@ mod tests {
     async fn a_commit_resolves_when_all_of_its_batch_is_known() {
         let mut in_flight = InFlight::default();
         let slot = in_flight.open();
-        let first = in_flight.add(slot, 10).unwrap();
-        let second = in_flight.add(slot, 20).unwrap();
-        in_flight.add(slot, 40);
+        let first = in_flight.add(slot, 10, 0, NOW).unwrap();
+        let second = in_flight.add(slot, 20, 0, NOW).unwrap();
+        in_flight.add(slot, 40, 0, NOW);
         assert!(in_flight.take_back(slot, 1));
         let mut freed = Freed::default();
-        in_flight.deliver(&delivery(first, None, Persisted::Yes), &mut freed);
+        in_flight.deliver(&delivery(first, None, Persisted::Yes), NOW, &mut freed);
         let (sender, commit) = Commit::pair(2);
         assert!(in_flight.complete(slot, Some(sender)).is_none());
         let lost = Some(Code::MessageTimedOut);
-        in_flight.deliver(&delivery(second, lost, Persisted::Maybe), &mut freed);
+        in_flight.deliver(&delivery(second, lost, Persisted::Maybe), NOW, &mut freed);
         assert_eq!((freed.records, freed.bytes, in_flight.records()), (2, 30, 0));
         freed.settled.into_iter().for_each(Settled::resolve);
         let outcomes = commit.await;
@@ -234,15 +252,18 @@ mod tests {
     async fn what_is_abandoned_is_unknown_and_gives_its_room_back() {
         let mut in_flight = InFlight::default();
         let slot = in_flight.open();
-        let first = in_flight.add(slot, 30).unwrap();
-        in_flight.deliver(&delivery(first, None, Persisted::Yes), &mut Freed::default());
-        in_flight.add(slot, 10);
+        let first = in_flight.add(slot, 30, 0, NOW).unwrap();
+        in_flight.deliver(&delivery(first, None, Persisted::Yes), NOW, &mut Freed::default());
+        in_flight.add(slot, 10, 0, NOW);
         let (sender, commit) = Commit::pair(2);
         in_flight.complete(slot, Some(sender));
         let freed = in_flight.abandon();
         assert_eq!((freed.records, freed.bytes), (1, 10));
         assert_eq!(commit.await[0].as_ref().unwrap_err().stored, Stored::Unknown);
-        assert!(in_flight.add(slot, 10).is_none(), "an abandoned batch takes no more");
+        assert!(
+            in_flight.add(slot, 10, 0, NOW).is_none(),
+            "an abandoned batch takes no more"
+        );
         assert_ne!(in_flight.open(), slot);
     }
 }

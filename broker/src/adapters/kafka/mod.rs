@@ -8,6 +8,7 @@
 //! - `cluster`, `health`: one cluster: is it there, how many partitions have topics.
 //! - `appender`, `placement`, `session`, `in_flight`: admitting
 //!   records, in the order in which a record meets them.
+//! - `standstill`: partitions that take nothing although they could.
 //! - `reader`: a member of a group.
 //! - `admin`, `group_admin`: topics and groups.
 
@@ -20,11 +21,14 @@ mod error;
 mod group_admin;
 mod health;
 mod in_flight;
+#[cfg(test)]
+mod mock_faults;
 mod native;
 mod placement;
 mod reader;
 mod session;
 mod settings;
+mod standstill;
 #[cfg(test)]
 mod tests;
 

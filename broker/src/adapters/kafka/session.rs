@@ -9,7 +9,7 @@
 //! ends; the thread ends when the session is over, empty, and held by nobody else.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use super::cluster::Cluster;
 use super::error::{Fault, fault_of};
 use super::in_flight::{Freed, InFlight, Settled};
 use super::native::event::EventKind;
+use super::native::metadata;
 use super::native::produce::{self, TopicHandle};
 use super::native::{Code, Event, EventQueue, NativeClient, NativeError, Role};
 use super::settings;
@@ -33,9 +34,8 @@ const PURGE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the last records of a session that ends may take, whatever their time-out is.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// With records on their way and none delivered for so long while the cluster
-/// answers, the producer is taken for stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// Between two looks at partitions that take nothing, and how long the cluster may take to say who leads.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Session {
     cluster: Arc<Cluster>,
@@ -45,8 +45,6 @@ pub(super) struct Session {
     room: Arc<Room>,
     dead: AtomicBool,
     ending: AtomicBool,
-    /// Milliseconds since `started`, at the last record that was handed over to an empty session.
-    busy_since: AtomicU64,
     started: Instant,
 }
 
@@ -64,7 +62,6 @@ impl Session {
             room: Arc::clone(room),
             dead: AtomicBool::new(false),
             ending: AtomicBool::new(false),
-            busy_since: AtomicU64::new(0),
             started: cluster.clock.now(),
         });
         let polled = Arc::clone(&session);
@@ -97,13 +94,6 @@ impl Session {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that records were handed over.
-    pub(super) fn touched(&self, was_empty: bool) {
-        if was_empty {
-            self.busy_since.store(self.age_millis(), Ordering::Relaxed);
-        }
-    }
-
     /// The producer's handle of a topic.
     pub(super) fn topic(&self, name: &TopicName) -> Result<Arc<TopicHandle>, NativeError> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,14 +120,15 @@ impl Session {
         freed.settled.into_iter().for_each(Settled::resolve);
     }
 
-    fn age_millis(&self) -> u64 {
-        let age = self.cluster.clock.now().duration_since(self.started);
-        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    /// How long there has been this session.
+    pub(super) fn age(&self) -> Duration {
+        self.cluster.clock.now().duration_since(self.started)
     }
 
     fn poll(self: &Arc<Self>, queue: &EventQueue) {
         let mut purged: Option<Instant> = None;
         let mut ended: Option<Instant> = None;
+        let mut look_at = self.started;
         loop {
             if let Some(mut event) = queue.poll(POLL_LIMIT) {
                 self.take(&mut event);
@@ -146,7 +137,10 @@ impl Session {
             if self.ending.load(Ordering::Acquire) {
                 ended.get_or_insert(now);
             }
-            self.look_for_standstill();
+            if look_at <= now {
+                look_at = now + LOOK_INTERVAL;
+                self.look_for_standstill();
+            }
             let over = self.is_dead() || ended.is_some_and(|at| now.duration_since(at) > END_LIMIT);
             if self.in_flight().records() == 0 {
                 purged = None;
@@ -184,6 +178,7 @@ impl Session {
     fn take_deliveries(&self, event: &mut Event) {
         let mut freed = Freed::default();
         let (mut stale, mut fatal, mut delivered) = (false, false, false);
+        let now = self.age();
         let mut in_flight = self.in_flight();
         event.each_delivery(|delivery| {
             if let Some(code) = delivery.error {
@@ -192,12 +187,9 @@ impl Session {
             } else {
                 delivered = true;
             }
-            in_flight.deliver(&delivery, &mut freed);
+            in_flight.deliver(&delivery, now, &mut freed);
         });
         drop(in_flight);
-        if delivered {
-            self.busy_since.store(self.age_millis(), Ordering::Relaxed);
-        }
         let returns = delivered && self.cluster.health.returns();
         if stale || returns {
             self.cluster.suspect(); // the counts of partitions are looked at with it
@@ -221,25 +213,35 @@ impl Session {
         }
     }
 
-    /// librdkafka can lose a partition's leader or all brokers for good.
+    /// librdkafka can lose a partition's leader or all brokers for good; the cluster is
+    /// asked by another client whether there is a leader.
     fn look_for_standstill(&self) {
         if self.is_dead() || self.in_flight().records() == 0 {
             return;
         }
+        let now = self.age();
         if !self.cluster.health.is_available() {
-            self.busy_since.store(self.age_millis(), Ordering::Relaxed);
+            self.in_flight().lanes.excuse(now);
             return;
         }
-        let idle = self
-            .age_millis()
-            .saturating_sub(self.busy_since.load(Ordering::Relaxed));
-        if Duration::from_millis(idle) > STUCK_AFTER {
-            self.die("no record was delivered although the cluster answers");
+        let standing = self.in_flight().lanes.standing(now);
+        let Some((lane, topic, partition)) = standing else {
+            return;
+        };
+        match metadata::topic(&self.cluster.client, topic.as_str(), LOOK_INTERVAL) {
+            Ok(found) if found.has_leader(partition) => {
+                self.die(&format!(
+                    "partition {partition} of {topic} has a leader and takes nothing"
+                ));
+            }
+            Ok(_) => self.in_flight().lanes.excuse_one(lane, now),
+            Err(error) => tracing::debug!(%topic, partition, %error, "nobody says who leads a partition"),
         }
     }
 
     fn die(&self, reason: &str) {
         if !self.dead.swap(true, Ordering::AcqRel) {
+            self.cluster.count_rebuild();
             tracing::error!(reason, "a Kafka producer is dead and is opened anew");
         }
     }

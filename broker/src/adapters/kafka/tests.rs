@@ -19,11 +19,11 @@ use crate::error::{AppendErrorKind, Stored};
 use crate::name::TopicName;
 use crate::partitioner::partition_for;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-type Mock = MockCluster<'static, DefaultProducerContext>;
+pub(super) type Mock = MockCluster<'static, DefaultProducerContext>;
 
-fn mock(topic: &str) -> (Mock, KafkaConfig) {
+pub(super) fn mock(topic: &str) -> (Mock, KafkaConfig) {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic(topic, 3, 1).unwrap();
     let servers = mock.bootstrap_servers().split(',').map(str::to_owned).collect();
@@ -32,11 +32,11 @@ fn mock(topic: &str) -> (Mock, KafkaConfig) {
     (mock, config)
 }
 
-fn open(config: KafkaConfig) -> KafkaAppender {
+pub(super) fn open(config: KafkaConfig) -> KafkaAppender {
     KafkaAppender::open(&Cluster::open(config, SystemClock::shared()).unwrap()).unwrap()
 }
 
-fn record(key: &str) -> AppendRecord {
+pub(super) fn record(key: &str) -> AppendRecord {
     let record = Record {
         key: Some(key.to_owned().into()),
         ..Record::default()
@@ -48,11 +48,11 @@ fn record(key: &str) -> AppendRecord {
     }
 }
 
-async fn admit(appender: &KafkaAppender, records: Vec<AppendRecord>) -> Admission {
+pub(super) async fn admit(appender: &KafkaAppender, records: Vec<AppendRecord>) -> Admission {
     appender.admit(records, Instant::now() + PATIENCE).await
 }
 
-async fn append(appender: &KafkaAppender, records: Vec<AppendRecord>) -> Vec<AppendOutcome> {
+pub(super) async fn append(appender: &KafkaAppender, records: Vec<AppendRecord>) -> Vec<AppendOutcome> {
     let admission = admit(appender, records).await;
     assert!(admission.refused.is_empty(), "{:?}", admission.refused);
     tokio::time::timeout(PATIENCE, admission.commit)

@@ -25,6 +25,14 @@ pub(in super::super) struct TopicMetadata {
     pub(in super::super) error: Option<Code>,
 }
 
+impl TopicMetadata {
+    /// Whether somebody leads a partition.
+    pub(in super::super) fn has_leader(&self, partition: i32) -> bool {
+        let mut partitions = self.partitions.iter();
+        partitions.any(|found| found.partition == partition && found.has_leader)
+    }
+}
+
 /// All topics.
 pub(in super::super) fn all_topics(client: &NativeClient, limit: Duration) -> Result<Vec<TopicMetadata>, NativeError> {
     // SAFETY: no topic handle is passed.

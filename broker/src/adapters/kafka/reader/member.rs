@@ -292,6 +292,7 @@ impl Member {
     /// Begins anew with another client, as if the process had been started again.
     pub(super) fn rebuild(&mut self, reason: &str) {
         tracing::error!(group = %self.shared.options.group, reason, "a reader's Kafka client is opened anew");
+        self.shared.cluster.count_rebuild();
         self.shared.stopped_reading(reason);
         let revoked: Vec<_> = {
             let inner = self.shared.lock();
