@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fred::types::Value;
 use meridian_broker::adapters::redis::RedisConfig;
 use meridian_broker::adapters::redis::config::AppendFsync;
 use meridian_broker::conformance::reading::{Reading, numbers, options};
@@ -130,6 +131,69 @@ async fn a_group_that_was_removed_is_made_again_where_it_stood() {
     reading.close().await;
     let mut reading = Reading::join(&broker, &group, &topic).await;
     assert!(numbers(&reading.take(12).await).into_iter().eq((8..10).chain(10..20)));
+}
+
+/// The consumer is removed with all that is pending for it: the owner notices, nothing
+/// comes twice while it lives, and the next reader skips nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pending_for_a_removed_consumer_is_not_skipped() {
+    let server = Server::start(&[]).await;
+    let broker = open(&server).await;
+    let topic = new_topic(&broker, "delconsumer", 1).await;
+    store(&broker, batch_to(&topic, 0, 0..10)).await;
+    let group = unique_group("delconsumer");
+    let mut reading = Reading::join(&broker, &group, &topic).await;
+    let records = reading.take(10).await;
+    reading.settle(&records[..4]);
+    reading.settle(&records[6..7]);
+    reading.commit().await;
+    let foreign = Foreign::connect(&server.address()).await;
+    let stream = Foreign::stream(topic.as_str(), 0);
+    let owner = format!("meridian:owner:{{{topic}/0}}:{group}");
+    let consumer = foreign.run(&["GET", &owner]).await.as_string().unwrap();
+    let command = ["XGROUP", "DELCONSUMER", &stream, group.as_str(), &consumer];
+    assert_eq!(foreign.run(&command).await.as_u64(), Some(5));
+    eventually(PATIENCE, "five records pending again", async || {
+        match foreign.run(&["XPENDING", &stream, group.as_str()]).await {
+            Value::Array(summary) if summary[0].as_u64() == Some(5) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    store(&broker, batch_to(&topic, 0, 10..12)).await;
+    assert_eq!(numbers(&reading.take(2).await), [10, 11], "something came twice");
+    drop(reading);
+    let mut reading = Reading::join(&broker, &group, &topic).await;
+    assert_eq!(numbers(&reading.take(7).await), [4, 5, 7, 8, 9, 10, 11]);
+}
+
+/// A Redis without a file loses all when it is killed: the reader ends and says what it
+/// had not settled, and the topic is not made anew by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_without_a_file_that_was_killed_is_told() {
+    let server = Server::start(&["appendonly=no"]).await;
+    let mut config = RedisConfig::new(vec![server.address()]);
+    config.append_fsync = AppendFsync::No;
+    let broker = open_with(config).await;
+    let topic = new_topic(&broker, "nofile", 1).await;
+    store(&broker, batch_to(&topic, 0, 0..10)).await;
+    let mut reading = Reading::join(&broker, &unique_group("nofile"), &topic).await;
+    let records = reading.take(10).await;
+    reading.settle(&records[..4]);
+    reading.commit().await;
+    server.command("kill", &[]).await;
+    let own_process = std::process::id().to_string();
+    server.command("start", &["--until-pid", &own_process]).await;
+    let end = async {
+        loop {
+            if let Err(error) = reading.event(PATIENCE).await {
+                return error;
+            }
+        }
+    };
+    let error = within(PATIENCE, "the end of the reader", end).await;
+    assert_eq!(error.kind, ReadErrorKind::ContinuityBroken, "{error}");
+    assert!(error.message.contains("6 records unsettled"), "{error}");
 }
 
 /// A full Redis refuses, nothing refused is stored, reading and settling go on, and it

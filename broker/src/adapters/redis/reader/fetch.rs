@@ -32,15 +32,16 @@ struct Question {
     stream: Key,
     owner: Key,
     mode: Mode,
-    count: usize,
+    /// Entries of each read, one behind the other.
+    counts: Vec<usize>,
 }
 
 /// What they gave.
 pub(super) struct Answer {
     partition: TopicPartition,
     mode: Mode,
-    count: usize,
-    reply: Result<Frame, Fault>,
+    /// Entries that were asked for, and what came.
+    replies: Vec<(usize, Result<Frame, Fault>)>,
     owner: Result<Frame, Fault>,
 }
 
@@ -58,8 +59,26 @@ impl FetchPlan {
 
 impl Question {
     async fn ask(self, session: &Session, shared: &Shared) -> Answer {
+        let reads = self.counts.iter().map(|count| self.read(session, shared, *count));
+        // Behind the reads on the same connection: who owns it then has owned it all along.
+        let look = session.call("GET", self.owner.hash(), vec![self.owner.value()]);
+        let (replies, owner) = tokio::join!(biased; join_all(reads), look);
+        Answer {
+            mode: self.mode,
+            replies: self.counts.iter().copied().zip(replies).collect(),
+            owner,
+            partition: self.partition,
+        }
+    }
+
+    fn read<'a>(
+        &self,
+        session: &'a Session,
+        shared: &Shared,
+        count: usize,
+    ) -> impl Future<Output = Result<Frame, Fault>> + use<'a> {
         let (group, member) = (shared.options.group.as_str(), shared.member.as_str());
-        let count = self.count.to_string();
+        let count = count.to_string();
         let (command, arguments) = match self.mode {
             Mode::New => {
                 let mut arguments: Vec<_> = ["GROUP", group, member, "COUNT", &count, "STREAMS"]
@@ -79,17 +98,7 @@ impl Question {
                 ("XAUTOCLAIM", arguments)
             }
         };
-        let read = session.call(command, self.stream.hash(), arguments);
-        // Behind the read on the same connection: who owns it then has owned it all along.
-        let look = session.call("GET", self.owner.hash(), vec![self.owner.value()]);
-        let (reply, owner) = tokio::join!(biased; read, look);
-        Answer {
-            partition: self.partition,
-            mode: self.mode,
-            count: self.count,
-            reply,
-            owner,
-        }
+        session.call(command, self.stream.hash(), arguments)
     }
 }
 
@@ -123,7 +132,7 @@ impl Member {
             stream: shard.stream.clone(),
             owner: shard.owner.clone(),
             mode: shard.mode,
-            count: shard.count(records, bytes),
+            counts: shard.counts(records, bytes),
         });
         FetchPlan(questions.collect())
     }
@@ -161,7 +170,7 @@ impl Member {
     }
 
     async fn take_answer(&mut self, answer: Answer) -> Result<bool, Fault> {
-        let (reply, owner) = (answer.reply?, answer.owner?);
+        let owner = answer.owner?;
         if !self.held.contains_key(&answer.partition) {
             return Ok(false);
         }
@@ -169,24 +178,36 @@ impl Member {
             self.lose(std::slice::from_ref(&answer.partition));
             return Ok(false);
         }
-        match answer.mode {
-            Mode::New => {
-                let entries = into_pairs(reply).into_iter().next();
-                let entries = entries.map(|(_, entries)| into_array(entries)).unwrap_or_default();
-                Ok(self.take_new(&answer.partition, entries, answer.count))
-            }
-            Mode::Claiming { from, is_checking } => {
-                let parts = into_array(reply);
-                let [next, entries, deleted] = parts.as_slice() else {
-                    return Err(Fault::unexpected("XAUTOCLAIM"));
-                };
-                let next = EntryId::of_frame(next).unwrap_or(EntryId::ZERO);
-                let deleted: Vec<_> = array(deleted).iter().filter_map(EntryId::of_frame).collect();
-                self.take_claimed(&answer.partition, from, is_checking, next, array(entries), &deleted)
-                    .await?;
-                Ok(true)
+        let mut has_more = false;
+        for (count, reply) in answer.replies {
+            let reply = reply?;
+            match answer.mode {
+                Mode::New => {
+                    if self
+                        .held
+                        .get(&answer.partition)
+                        .is_none_or(|shard| shard.mode != Mode::New)
+                    {
+                        break; // a hole was seen: what came behind it is pending and is claimed
+                    }
+                    let entries = into_pairs(reply).into_iter().next();
+                    let entries = entries.map(|(_, entries)| into_array(entries)).unwrap_or_default();
+                    has_more = self.take_new(&answer.partition, entries, count);
+                }
+                Mode::Claiming { from, is_checking } => {
+                    let parts = into_array(reply);
+                    let [next, entries, deleted] = parts.as_slice() else {
+                        return Err(Fault::unexpected("XAUTOCLAIM"));
+                    };
+                    let next = EntryId::of_frame(next).unwrap_or(EntryId::ZERO);
+                    let deleted: Vec<_> = array(deleted).iter().filter_map(EntryId::of_frame).collect();
+                    self.take_claimed(&answer.partition, from, is_checking, next, array(entries), &deleted)
+                        .await?;
+                    has_more = true;
+                }
             }
         }
+        Ok(has_more)
     }
 
     /// Entries that nobody had before.
@@ -197,6 +218,7 @@ impl Member {
         };
         let was_told = std::mem::take(&mut shard.is_told);
         shard.is_ready = entries.len() >= count;
+        shard.is_behind = shard.is_ready;
         if entries.is_empty() {
             if was_told {
                 // There is something, and the group has had it: another took it who may not.

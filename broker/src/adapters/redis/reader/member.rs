@@ -45,6 +45,8 @@ pub(super) struct Member {
     pub(super) identity: Option<String>,
     /// Shards whose group somebody removed.
     pub(super) without_group: HashSet<TopicPartition>,
+    /// Shards of which Redis does not know any more what is pending.
+    pub(super) without_pending: HashSet<TopicPartition>,
     pub(super) next_tick: Instant,
     /// Nothing is read before, for a read has failed.
     pub(super) pause_reads: Option<Instant>,
@@ -63,6 +65,7 @@ impl Member {
             open: HashSet::new(),
             identity: None,
             without_group: HashSet::new(),
+            without_pending: HashSet::new(),
             next_tick: now,
             pause_reads: None,
             retry: Backoff::new(RETRY, rand::random()),

@@ -12,12 +12,12 @@ use futures::future::{join_all, try_join_all};
 
 use super::super::error::Fault;
 use super::super::frame::{array, text};
-use super::super::script::{LIVE, MAKE_GROUP, NOTE, STAND};
+use super::super::script::{LIVE, NOTE, STAND};
 use super::super::session::{Session, word};
 use super::super::topics::{self, Topic};
 use super::super::verify::known_identity;
 use super::member::{IMPATIENT_TICK, Member};
-use super::shard::{Mode, Standing};
+use super::shard::Standing;
 use crate::assignment::{Subscriber, assign};
 use crate::error::ReadErrorKind;
 use crate::name::{TopicName, TopicPartition};
@@ -216,40 +216,6 @@ impl Member {
             word(start),
         ];
         Standing::of_reply(&STAND.run(session, &[&stream, &owner], arguments).await?)
-    }
-
-    /// Makes groups that somebody removed again, where this member knows them to stand.
-    async fn mend_groups(&mut self, session: &Session) -> Result<(), Fault> {
-        for partition in self.without_group.clone() {
-            let group = self.shared.options.group.clone();
-            let settled = self
-                .shared
-                .lock()
-                .ledger
-                .frontier(&partition)
-                .map(crate::Frontier::next);
-            if let (Some(settled), Some(shard)) = (settled, self.held.get_mut(&partition)) {
-                let before = shard.id_of(settled.saturating_sub(1));
-                let id = super::super::entry::EntryId::before(before.epoch, settled);
-                let arguments = vec![word(&self.shared.member), word(group.as_str()), id.value()];
-                let made = MAKE_GROUP
-                    .run(session, &[&shard.stream, &shard.owner], arguments)
-                    .await?;
-                if super::super::frame::number(&made) == Some(1) {
-                    tracing::error!(
-                        %group, %partition, settled,
-                        "somebody removed the group; it was made again where it stood, and what was settled beyond \
-                         may come again after a restart"
-                    );
-                    shard.next = settled;
-                    shard.mode = Mode::New;
-                    shard.backlog.clear();
-                    shard.is_ready = true;
-                }
-            }
-            self.without_group.remove(&partition);
-        }
-        Ok(())
     }
 
     /// Whether a shard that growing added may be read: the group has settled the

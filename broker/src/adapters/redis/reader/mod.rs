@@ -18,6 +18,7 @@
 //! - `shared`: what the handles and the member's task share.
 //! - `member`: the task.
 //! - `membership`: who shall have which shard.
+//! - `mending`: what somebody did to a group behind its members' backs.
 //! - `takeover`: taking a shard up and giving it up.
 //! - `fetch`: reading, claiming, and what is missing.
 //! - `settling`: making settlements durable.
@@ -28,6 +29,7 @@ mod fetch;
 mod handle;
 mod member;
 mod membership;
+mod mending;
 mod settling;
 mod shard;
 mod shared;

@@ -47,10 +47,13 @@ impl Settling {
         let Some(session) = shared.core.control.session() else {
             return self;
         };
-        for part in &mut self.parts {
-            let ids = std::mem::take(&mut part.ids);
-            part.told = Some(acknowledge(&session, shared, &part.stream, &part.owner, ids).await);
-        }
+        let telling = self.parts.iter_mut().map(|part| {
+            let (session, ids) = (&session, std::mem::take(&mut part.ids));
+            async move {
+                part.told = Some(acknowledge(session, shared, &part.stream, &part.owner, ids).await);
+            }
+        });
+        futures::future::join_all(telling).await;
         self
     }
 }

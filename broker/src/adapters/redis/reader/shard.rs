@@ -22,6 +22,13 @@ const FIRST_COUNT: usize = 8;
 /// Entries of one read at most.
 const MAX_COUNT: usize = 1_000;
 
+/// Bytes of one reply, about. The client looks at a reply from its beginning again
+/// whenever more of it has come, so a large one costs much more than several small.
+const REPLY_BYTES: usize = 48 * 1024;
+
+/// Reads that are under way of one shard at most; so few that all are sent at once.
+const MAX_READS: usize = 16;
+
 /// How a shard is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -57,6 +64,8 @@ pub(super) struct Shard {
     pub(super) lease_until: Instant,
     average_bytes: usize,
     has_read: bool,
+    /// The last read gave all that it asked for: there is probably much more.
+    pub(super) is_behind: bool,
     /// Something may be there.
     pub(super) is_ready: bool,
     /// A wait said that something is there.
@@ -84,6 +93,7 @@ impl Shard {
             lease_until,
             average_bytes: ASSUMED_BYTES,
             has_read: false,
+            is_behind: false,
             is_ready: true,
             is_told: false,
         }
@@ -98,6 +108,20 @@ impl Shard {
                 is_checking: true,
             };
         }
+    }
+
+    /// Records that wait for room.
+    pub(super) fn waiting_records(&self) -> u64 {
+        let records = self.backlog.iter().filter(|each| matches!(each, Fetched::Record(..)));
+        records.count() as u64
+    }
+
+    /// Everything from a position on is read once more.
+    pub(super) fn read_again_from(&mut self, position: u64) {
+        self.next = position;
+        self.mode = Mode::New;
+        self.backlog.clear();
+        self.is_ready = true;
     }
 
     /// The id after which the next entry comes.
@@ -115,6 +139,23 @@ impl Shard {
     pub(super) fn count(&self, records: usize, bytes: usize) -> usize {
         let most = if self.has_read { MAX_COUNT } else { FIRST_COUNT };
         records.min(bytes / self.average_bytes.max(1)).clamp(1, most)
+    }
+
+    /// The same, as one read after the other of a size that is cheap. A shard that is
+    /// not behind is asked once.
+    pub(super) fn counts(&self, records: usize, bytes: usize) -> Vec<usize> {
+        let mut total = self.count(records, bytes);
+        if self.mode != Mode::New {
+            return vec![total];
+        }
+        let one = (REPLY_BYTES / self.average_bytes.max(1)).clamp(1, MAX_COUNT);
+        let mut counts = vec![total.min(one)];
+        total -= total.min(one);
+        while self.is_behind && total > 0 && counts.len() < MAX_READS {
+            counts.push(total.min(one));
+            total -= total.min(one);
+        }
+        counts
     }
 
     pub(super) fn note_sizes(&mut self, records: usize, bytes: usize) {

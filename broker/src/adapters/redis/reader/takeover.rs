@@ -130,7 +130,20 @@ impl Member {
             self.next_tick = self.shared.core.clock.now();
             return;
         }
-        self.shared.lock().ledger.set_end(partition, standing.end());
+        let (read, unsettled) = {
+            let mut inner = self.shared.lock();
+            inner.ledger.set_end(partition, standing.end());
+            let read = inner.ledger.read_position(partition).unwrap_or_default();
+            let settled = inner.ledger.frontier(partition);
+            let settled = settled.map_or(0, |frontier| frontier.next() + frontier.settled_beyond());
+            (read, read.saturating_sub(settled))
+        };
+        // Between two turns of this task nothing is read: what is not settled is pending, and more may be.
+        if shard.mode == Mode::New && shard.next >= read && standing.pending < unsettled + shard.waiting_records() {
+            self.without_pending.insert(partition.clone());
+            self.next_tick = self.shared.core.clock.now();
+            return;
+        }
         let policy = self.shared.options.missing_position;
         let (first, end) = (standing.first_position(), standing.end());
         if end < shard.next {
