@@ -19,6 +19,7 @@ use super::cluster::Cluster;
 use super::config::KafkaConfig;
 use super::tests::{Mock, PATIENCE, admit, append, mock, open, record};
 use crate::append::{Admission, AppendOutcome};
+use crate::error::Stored;
 use crate::partitioner::partition_for;
 
 const PARTITIONS: u32 = 3;
@@ -145,19 +146,34 @@ async fn produce_errors_in_the_middle_neither_double_nor_reorder() {
     assert!(append_one(&appender, 0).await);
     let admissions = publish_in_order(&appender, &mock, 3_000, 19).await;
     let mut next = HashMap::from([(0_u32, 1_u64)]); // the record before
+    let (mut stored, mut unknown) = (1, 0);
     for admission in admissions {
         assert!(admission.refused.is_empty(), "{:?}", admission.refused);
         let outcomes: Vec<AppendOutcome> = tokio::time::timeout(PATIENCE, admission.commit).await.unwrap();
         for outcome in outcomes {
-            let at = outcome.expect("every fault of these passes");
+            let at = match outcome {
+                Ok(at) => at,
+                Err(error) => {
+                    // A retry that the broker has seen before, and does not say where.
+                    assert_eq!(error.stored, Stored::Unknown, "every fault of these passes: {error}");
+                    unknown += 1;
+                    continue;
+                }
+            };
             let expected = next.entry(at.partition).or_default();
-            assert_eq!(
-                at.position, *expected,
+            assert!(
+                at.position >= *expected,
                 "partition {} doubled or reordered",
                 at.partition
             );
-            *expected += 1;
+            *expected = at.position + 1;
+            stored += 1;
         }
     }
-    assert_eq!(next.values().sum::<u64>(), 3_001);
+    let kept = next.values().sum::<u64>();
+    assert!(
+        kept <= stored + unknown,
+        "{kept} are kept of {stored} stored and {unknown} unknown"
+    );
+    assert!(stored > 2_900, "{stored} stored, {unknown} unknown");
 }
