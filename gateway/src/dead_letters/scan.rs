@@ -30,6 +30,8 @@ pub struct Scan {
     settler: Arc<dyn Settler>,
     topic: TopicName,
     partitions: usize,
+    /// Whether positions tell where the end is; of a queue only silence does.
+    has_positions: bool,
     /// Records handed out and not settled, by partition that is assigned.
     held: BTreeMap<TopicPartition, u64>,
 }
@@ -57,6 +59,7 @@ impl Scan {
             reader,
             topic: topic.clone(),
             partitions: partitions as usize,
+            has_positions: broker.profile().capabilities.replay,
             held: BTreeMap::new(),
         })
     }
@@ -120,8 +123,13 @@ impl Scan {
         settled
     }
 
-    /// Dead letters that are there and were not handed out, as far as the broker tells.
-    pub fn left(&self) -> u64 {
+    /// Whether it ended because it holds as much as it may, with more to come as far as the broker tells.
+    pub fn is_truncated(&self) -> bool {
+        self.is_full() && (!self.has_positions || self.left() > 0)
+    }
+
+    /// Dead letters that are there and were not handed out.
+    fn left(&self) -> u64 {
         let left = |position: &PartitionPosition| {
             let held = self.held.get(&position.partition).copied().unwrap_or(0);
             let open = position.end_position.saturating_sub(position.settled_position);
@@ -131,12 +139,12 @@ impl Scan {
     }
 
     /// Whether it holds as much as it may.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.held.values().sum::<u64>() >= MAX_HELD_RECORDS as u64
     }
 
     fn is_at_end(&self) -> bool {
-        self.settler.positions().len() >= self.partitions && self.left() == 0
+        self.has_positions && self.settler.positions().len() >= self.partitions && self.left() == 0
     }
 
     /// Makes settlements durable and leaves the group.

@@ -99,7 +99,7 @@ impl Progress {
 
     fn finished(&mut self, scan: &Scan) -> proto::DeadLetterProgress {
         self.counts.finished = true;
-        self.counts.truncated = scan.is_full() && scan.left() > 0;
+        self.counts.truncated = scan.is_truncated();
         self.counts.histogram = Some(self.histogram.to_message());
         self.counts.clone()
     }

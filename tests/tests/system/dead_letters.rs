@@ -152,6 +152,12 @@ async fn poison_dies_alone_by_key_on_redis() {
     poison(shared_broker(ServiceKind::Redis), Ordering::Key, events).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_dies_alone_by_key_on_rabbitmq() {
+    let events = short_or_full(1_000, 100_000);
+    poison(shared_broker(ServiceKind::RabbitMq), Ordering::Key, events).await;
+}
+
 async fn poison(broker: Brokers, ordering: Ordering, events: usize) {
     let scratch = Scratch::new("poison");
     let (topic, group) = (unique("orders"), unique("billing"));

@@ -197,7 +197,7 @@ mod tests {
         assert!(health.went_away("refused"));
         clock.advance(Duration::from_secs(1));
         assert!(!health.went_away("refused again"));
-        let reason = "refused".to_owned();
+        let reason = "refused again".to_owned();
         assert_eq!(
             health.state(),
             BrokerState::Unavailable {
