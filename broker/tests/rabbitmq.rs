@@ -1,8 +1,7 @@
 //! The conformance suite over real RabbitMQ brokers.
 //!
 //! Cases that leave the broker alone share the running broker `a`; those that disturb
-//! it have one of their own, which goes to the next such case and ends with this
-//! process.
+//! it have one of their own, which ends with them.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +21,7 @@ use meridian_broker::{Broker, TopicPartition, TopicSpec};
 use meridian_fault_proxy::Proxy;
 use meridian_runtime::Secret;
 
-use self::rabbitmq_broker::{Lent, Server, open, open_with, running};
+use self::rabbitmq_broker::{Server, open, open_with, running};
 
 meridian_broker::conformance_suite!(RabbitMqFixture::start);
 meridian_broker::remote_conformance_suite!(RabbitMqFixture::start);
@@ -35,7 +34,7 @@ const SEED: u64 = 7;
 struct RabbitMqFixture {
     address: String,
     /// The broker that is this case's own.
-    own: Option<(Lent, Proxy)>,
+    own: Option<(Server, Proxy)>,
 }
 
 impl RabbitMqFixture {
@@ -46,7 +45,7 @@ impl RabbitMqFixture {
                 own: None,
             },
             Need::Own => {
-                let server = Lent::take().await;
+                let server = Server::start().await;
                 let proxy = Proxy::start(&server.address(), SEED).await.unwrap();
                 Self {
                     address: server.address(),

@@ -20,11 +20,11 @@ use meridian_broker::conformance::reading::Reading;
 use meridian_broker::conformance::waiting::{PATIENCE, eventually};
 use meridian_broker::conformance::writing::{batch_to, new_topic, number_of, store, unique_group};
 
-use self::rabbitmq_broker::{Lent, open};
+use self::rabbitmq_broker::{Server, open};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_limit_is_told_and_nothing_is_read_until_it_is_gone() {
-    let server = Lent::take().await;
+    let server = Server::start().await;
     let policy = ["--", "set_policy", "--apply-to", "queues", "limit"];
     let policy = [&policy[..], &["^meridian\\.", r#"{"delivery-limit":20}"#]].concat();
     server.command("ctl", &policy).await;
@@ -48,7 +48,7 @@ async fn a_delivery_limit_is_told_and_nothing_is_read_until_it_is_gone() {
 /// What is held for too long comes again; what was settled does not, and another group reads on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_held_beyond_the_consumer_timeout_costs_its_group_the_channel_alone() {
-    let server = Lent::take().await;
+    let server = Server::start().await;
     let set =
         "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500).";
     server.command("ctl", &["--", "eval", set]).await;

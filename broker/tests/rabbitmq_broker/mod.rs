@@ -4,12 +4,11 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_broker::adapters::rabbitmq::RabbitMqConfig;
 use meridian_broker::conformance::Settings;
-use meridian_broker::conformance::waiting::until_available;
 use meridian_broker::{Broker, BrokerConfig, BrokerKindConfig, BrokerMetrics, BrokerName, RegionName, connect};
 use meridian_runtime::SystemClock;
 use meridian_runtime::metrics::Metrics;
@@ -133,15 +132,6 @@ impl Server {
         self.command("start", &[]).await;
     }
 
-    /// Has it run and answer, whatever was done to it.
-    async fn mend(&self) {
-        if self.folder.path().join("pid").exists() {
-            self.signal("CONT");
-        }
-        self.start_again().await;
-        until_available(&open(&self.address(), &Settings::default()).await).await;
-    }
-
     fn data(&self) -> &str {
         self.folder.path().to_str().unwrap()
     }
@@ -149,46 +139,6 @@ impl Server {
     /// Runs a command of the script over this broker.
     pub(crate) async fn command(&self, command: &str, more: &[&str]) -> String {
         run(&[&[command, "--name", &self.name, "--data", self.data()], more].concat()).await
-    }
-}
-
-/// Brokers that a case has done with. Those that are left in the end are killed with this process; whoever starts one
-/// next takes their folders away.
-static SPARE: Mutex<Vec<Server>> = Mutex::new(Vec::new());
-
-/// A broker that a case may stop, kill and freeze, and that goes to the next one when this is dropped: starting one
-/// takes longer than most cases. Topics and groups have names of their own, so nothing is left to stumble over.
-pub(crate) struct Lent(Option<Server>);
-
-impl Lent {
-    /// One that runs.
-    pub(crate) async fn take() -> Self {
-        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let server = match spare {
-            Some(server) => {
-                server.mend().await;
-                server
-            }
-            None => Server::start().await,
-        };
-        Self(Some(server))
-    }
-}
-
-impl std::ops::Deref for Lent {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        self.0.as_ref().expect("it is there until this is dropped")
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        // Nobody knows what a case that failed has left behind.
-        if let Some(server) = self.0.take().filter(|_| !std::thread::panicking()) {
-            SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(server);
-        }
     }
 }
 

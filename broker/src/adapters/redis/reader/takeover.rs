@@ -138,12 +138,6 @@ impl Member {
             let settled = settled.map_or(0, |frontier| frontier.next() + frontier.settled_beyond());
             (read, read.saturating_sub(settled))
         };
-        // Between two turns of this task nothing is read: what is not settled is pending, and more may be.
-        if shard.mode == Mode::New && shard.next >= read && standing.pending < unsettled + shard.waiting_records() {
-            self.without_pending.insert(partition.clone());
-            self.next_tick = self.shared.core.clock.now();
-            return;
-        }
         let policy = self.shared.options.missing_position;
         let (first, end) = (standing.first_position(), standing.end());
         if end < shard.next {
@@ -174,6 +168,13 @@ impl Member {
                 missing_records: count,
             }));
             shard.next = first;
+        } else if shard.mode == Mode::New
+            && shard.next >= read
+            && standing.pending < unsettled + shard.waiting_records()
+        {
+            // Between two turns of this task nothing is read: what is not settled is pending, and more may be.
+            self.without_pending.insert(partition.clone());
+            self.next_tick = self.shared.core.clock.now();
         }
     }
 
