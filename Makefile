@@ -32,7 +32,7 @@ chaos: ## blows on every process under load, judged: BROKER=embedded|kafka|redis
 
 chaos-full: ## ten minutes of it on each broker, and the long form of every test of a fault
 	for broker in $(CHAOS_BROKERS); do deploy/chaos --broker $$broker --minutes 10 || exit 1; done
-	MERIDIAN_FULL=1 deploy/test --test kafka --test system
+	MERIDIAN_FULL=1 deploy/test
 
 bench: packages services-up ## the tables of docs/performance.md; leaves the clusters running
 	cargo build --release --locked -p meridian-cli --bin meridian
