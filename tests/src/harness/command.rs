@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::scratch::{build_folder, meridian_binary};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What a program came to.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub async fn meridian(arguments: &[&str]) -> Finished {
 /// Runs a program to its end, with `input` on its standard input.
 ///
 /// # Panics
-/// When it cannot be started, or has not ended within a minute.
+/// When it cannot be started, or has not ended within three minutes.
 pub async fn run(program: &Path, arguments: &[&str], input: &str) -> Finished {
     let line = format!("{} {}", program.display(), arguments.join(" "));
     let mut child = Command::new(program)

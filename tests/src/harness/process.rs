@@ -13,6 +13,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::wait::eventually;
+
+/// The bit of SIGTERM in the masks of `/proc/<pid>/status`.
+const SIGTERM_BIT: u64 = 1 << 14;
 const SHOWN_LOG_LINES: usize = 40;
 
 /// A running process.
@@ -91,6 +95,12 @@ impl Process {
     /// # Panics
     /// When it is still there at the deadline.
     pub async fn terminate(&mut self, deadline: Duration) -> ExitStatus {
+        // One that has just begun would die of it.
+        let id = self.id();
+        eventually(deadline, "a handler of SIGTERM", || async move {
+            id.is_none_or(catches_sigterm)
+        })
+        .await;
         self.signal(Signal::TERM);
         self.ended(deadline).await
     }
@@ -156,6 +166,17 @@ impl Drop for Process {
             eprintln!("{}", self.log_end());
         }
     }
+}
+
+/// Whether a process does something of its own with SIGTERM; true when it is gone, which its signal tells.
+fn catches_sigterm(id: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{id}/status")) else {
+        return true;
+    };
+    let is_over = status.lines().any(|line| line.starts_with("State:\tZ"));
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    is_over || mask.is_some_and(|mask| mask & SIGTERM_BIT != 0)
 }
 
 #[cfg(test)]
