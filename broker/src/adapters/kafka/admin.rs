@@ -119,7 +119,13 @@ impl Requests {
         left.max(Duration::from_millis(1))
     }
 
+    /// A queue for one request, unless it is known that nobody would answer: a request that waits for a broker has
+    /// librdkafka connect to it again as soon as it failed, thousands of times a second (2.10.0:
+    /// `rd_kafka_broker_find_by_nodeid0` skips the backoff at each change of a broker's state).
     pub(super) fn queue(&self) -> Result<EventQueue, NativeError> {
+        if self.cluster.health.is_away() {
+            return Err(NativeError::of(Code::AllBrokersDown));
+        }
         EventQueue::own(&self.cluster.client).ok_or_else(|| NativeError::of(Code::Fail))
     }
 

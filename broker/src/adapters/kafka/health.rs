@@ -129,6 +129,11 @@ impl Health {
         }
     }
 
+    /// Whether it is known that no broker answers.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(&*self.reach.borrow(), Reach::Unavailable { .. })
+    }
+
     pub(super) fn is_available(&self) -> bool {
         *self.reach.borrow() == Reach::Available
     }
