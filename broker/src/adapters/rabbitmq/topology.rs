@@ -158,7 +158,7 @@ pub(super) async fn declare_group_queue(
         .map_err(|fault| match fault {
             Fault::Differs(text) => Fault::Differs(format!(
                 "the queue {queue} is there with other arguments, such as a delivery limit, or for a group of another \
-             ordering; delete it or choose another name_prefix: {text}"
+                 ordering; delete it or choose another name_prefix: {text}"
             )),
             other => other,
         })
