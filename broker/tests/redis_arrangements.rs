@@ -18,7 +18,7 @@ use std::time::Duration;
 use meridian_broker::adapters::redis::RedisConfig;
 use meridian_broker::adapters::redis::config::{RedisMode, RedisTls};
 use meridian_broker::conformance::reading::{Reading, numbers};
-use meridian_broker::conformance::waiting::{PATIENCE, eventually, within};
+use meridian_broker::conformance::waiting::{PATIENCE, eventually};
 use meridian_broker::conformance::writing::{append, batch, batch_to, new_topic, store, unique_group};
 use meridian_broker::{BrokerState, Durability, ReadErrorKind, Stored};
 use meridian_fault_proxy::Proxy;
@@ -269,14 +269,7 @@ async fn a_failover_that_loses_the_end_is_told() {
     door.point_at(&replica.address());
     master.command("kill", &[]).await;
     door.cut();
-    let end = async {
-        loop {
-            if let Err(error) = reading.event(PATIENCE).await {
-                return error;
-            }
-        }
-    };
-    let error = within(PATIENCE, "the end of the reader", end).await;
+    let error = reading.ended().await;
     assert_eq!(error.kind, ReadErrorKind::PositionMissing, "{error}");
     assert!(error.message.contains("6 records are missing"), "{error}");
     let mut again = Reading::join(&broker, &group, &topic).await;

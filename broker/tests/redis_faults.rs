@@ -18,7 +18,7 @@ use fred::types::Value;
 use meridian_broker::adapters::redis::RedisConfig;
 use meridian_broker::adapters::redis::config::AppendFsync;
 use meridian_broker::conformance::reading::{Reading, numbers, options};
-use meridian_broker::conformance::waiting::{PATIENCE, eventually, until_available, within};
+use meridian_broker::conformance::waiting::{PATIENCE, eventually, until_available};
 use meridian_broker::conformance::writing::{append, batch_to, new_topic, store, store_one, unique_group};
 use meridian_broker::{
     AppendErrorKind, Broker, BrokerState, MissingPositionPolicy, ReadErrorKind, ReaderState, SettleError, Stored,
@@ -44,14 +44,7 @@ async fn a_redis_that_lost_all_is_told() {
     reading.settle(&records[..4]);
     reading.commit().await;
     Foreign::connect(&server.address()).await.run(&["FLUSHALL"]).await;
-    let end = async {
-        loop {
-            if let Err(error) = reading.event(PATIENCE).await {
-                return error;
-            }
-        }
-    };
-    let error = within(PATIENCE, "the end of the reader", end).await;
+    let error = reading.ended().await;
     assert_eq!(error.kind, ReadErrorKind::ContinuityBroken, "{error}");
     assert!(error.message.contains("stood at 4 with 6 records unsettled"), "{error}");
     let appended = append(&broker, batch_to(&topic, 0, 10..11)).await;
@@ -93,14 +86,7 @@ async fn what_is_cut_away_under_a_reader_is_told() {
             continue;
         }
         for _ in 0..2 {
-            let end = async {
-                loop {
-                    if let Err(error) = reading.event(PATIENCE).await {
-                        return error;
-                    }
-                }
-            };
-            let error = within(PATIENCE, "the end of the reader", end).await;
+            let error = reading.ended().await;
             assert_eq!(error.kind, ReadErrorKind::PositionMissing, "{error}");
             assert!(error.message.contains("4 records are missing"), "{error}");
             let _ = reading.close_within(Duration::from_secs(5)).await;
@@ -184,14 +170,7 @@ async fn a_redis_without_a_file_that_was_killed_is_told() {
     server.command("kill", &[]).await;
     let own_process = std::process::id().to_string();
     server.command("start", &["--until-pid", &own_process]).await;
-    let end = async {
-        loop {
-            if let Err(error) = reading.event(PATIENCE).await {
-                return error;
-            }
-        }
-    };
-    let error = within(PATIENCE, "the end of the reader", end).await;
+    let error = reading.ended().await;
     assert_eq!(error.kind, ReadErrorKind::ContinuityBroken, "{error}");
     assert!(error.message.contains("6 records unsettled"), "{error}");
 }

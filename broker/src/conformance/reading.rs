@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::History;
-use super::waiting::PATIENCE;
+use super::waiting::{PATIENCE, within};
 use super::writing::number_of;
 use crate::error::ReadError;
 use crate::name::{GroupName, TopicName, TopicPartition};
@@ -78,6 +78,21 @@ impl Reading {
             ReadEvent::Records(_) | ReadEvent::Assigned(_) => {}
         }
         Ok(Some(event))
+    }
+
+    /// What the reader ends with; what it tells before is passed over.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn ended(&mut self) -> ReadError {
+        let end = async {
+            loop {
+                if let Err(error) = self.event(PATIENCE).await {
+                    return error;
+                }
+            }
+        };
+        within(PATIENCE, "the end of the reader", end).await
     }
 
     async fn step(&mut self, limit: Duration) {
