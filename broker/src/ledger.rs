@@ -23,9 +23,11 @@ mod remembered;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use meridian_event::Record;
+use rustc_hash::FxHashMap;
 
 use self::partition::PartitionLedger;
 use self::remembered::Remembered;
@@ -65,7 +67,7 @@ pub struct PendingCommit {
 /// The bookkeeping of one reader.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    partitions: HashMap<TopicPartition, PartitionLedger>,
+    partitions: FxHashMap<TopicPartition, PartitionLedger>,
     last_generation: u64,
     unsettled_records: usize,
     unsettled_bytes: usize,
@@ -135,7 +137,8 @@ impl Ledger {
             return Observed::AlreadyClaimed;
         }
         let size = record.size_bytes();
-        ledger.claim(position, size, record.clone());
+        let record = Arc::new(record);
+        ledger.claim(position, size, Arc::clone(&record));
         self.unsettled_records += 1;
         self.unsettled_bytes += size;
         let claim = Claim {
@@ -146,6 +149,7 @@ impl Ledger {
         Observed::Claimed(ReadRecord {
             claim,
             record,
+            size_bytes: size,
             releases: 0,
         })
     }
@@ -219,7 +223,7 @@ impl Ledger {
                 continue;
             };
             let generation = ledger.generation();
-            for (position, record, releases) in ledger.take_released(max - taken.len()) {
+            for (position, released) in ledger.take_released(max - taken.len()) {
                 let claim = Claim {
                     partition: partition.clone(),
                     generation,
@@ -227,8 +231,9 @@ impl Ledger {
                 };
                 taken.push(ReadRecord {
                     claim,
-                    record,
-                    releases,
+                    record: released.record,
+                    size_bytes: released.size,
+                    releases: released.releases,
                 });
             }
             if ledger.has_released() {

@@ -4,6 +4,7 @@
 //! out records under claims. Leases to workers, attempts and delays are the
 //! gateway's business; a claim is what the broker holds this reader to.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -92,10 +93,24 @@ pub struct Claim {
 pub struct ReadRecord {
     /// Names it in settlements.
     pub claim: Claim,
-    /// The record.
-    pub record: Record,
+    /// The record, shared with the reader, which keeps it until it is settled.
+    pub record: Arc<Record>,
+    /// Its size, as budgets count it: [`Record::size_bytes`].
+    pub size_bytes: usize,
     /// How often this reader released it before.
     pub releases: u32,
+}
+
+impl ReadRecord {
+    /// A record that was not released before.
+    pub fn new(claim: Claim, record: Record) -> Self {
+        Self {
+            claim,
+            size_bytes: record.size_bytes(),
+            record: Arc::new(record),
+            releases: 0,
+        }
+    }
 }
 
 /// A partition that this reader now reads.

@@ -123,6 +123,15 @@ impl<'a> AttributeValue<'a> {
         }
     }
 
+    /// The moment that it names, in milliseconds since the Unix epoch, rounded down.
+    pub(crate) fn moment_ms(&self) -> Option<i64> {
+        let (seconds, nanos) = match *self {
+            Self::Timestamp { seconds, nanos } => (seconds, nanos),
+            other => timestamp::parse(other.as_text()?)?,
+        };
+        timestamp::in_range(seconds, nanos).then(|| seconds * 1000 + i64::from(nanos) / 1_000_000)
+    }
+
     /// The value of the attribute `name` whose canonical form is `text`, as a
     /// binding without types carries it. The kind is the one that the
     /// specification gives the attribute, and `String` for all others. A moment

@@ -6,13 +6,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::attribute::{
     AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, PARTITION_KEY, REGION, SPEC_VERSION_1_0, SUBJECT, TIME,
 };
 use crate::event::Event;
-use crate::scan::{ScanError, any_field, entry_field, event_field, timestamp_field, value_field};
+use crate::scan::{MAX_ATTRIBUTES, ScanError, any_field, entry_field, event_field, timestamp_field, value_field};
 use crate::validate::{EventLimits, ValidationSource};
 use crate::violation::{Violation, ViolationReason, Violations};
 use crate::wire::{delimited_length, length_key, put_delimited, put_varint, varint_key, varint_length};
@@ -171,6 +171,18 @@ impl EventBuilder {
         })?;
         event.validate(&EventLimits::default(), ValidationSource::Client)?;
         Ok(event)
+    }
+
+    /// The encoded event, when its attributes are so few that nothing can be wrong with it.
+    ///
+    /// # Errors
+    /// The builder, when `entries` attributes or its size are for a scan to judge.
+    pub(crate) fn encoded_if_small(self, entries: usize) -> Result<Bytes, Self> {
+        if entries <= MAX_ATTRIBUTES && u32::try_from(self.encoded.len()).is_ok() {
+            Ok(self.encoded.freeze())
+        } else {
+            Err(self)
+        }
     }
 
     /// The event as it is.

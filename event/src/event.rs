@@ -12,7 +12,6 @@ use crate::attribute::{
 };
 use crate::builder::{attribute_length, put_attribute};
 use crate::scan::{DataIndex, EventIndex, ScanError, ValueIndex, scan};
-use crate::timestamp;
 use crate::wire::Span;
 
 /// A CloudEvent over its encoded bytes (`io.cloudevents.v1.CloudEvent`).
@@ -147,11 +146,7 @@ impl Event {
     }
 
     fn moment_ms(&self, name: &str) -> Option<i64> {
-        let (seconds, nanos) = match self.attribute(name)? {
-            AttributeValue::Timestamp { seconds, nanos } => (seconds, nanos),
-            other => timestamp::parse(other.as_text()?)?,
-        };
-        timestamp::in_range(seconds, nanos).then(|| seconds * 1000 + i64::from(nanos) / 1_000_000)
+        self.attribute(name)?.moment_ms()
     }
 
     /// The data.

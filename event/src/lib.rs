@@ -30,7 +30,7 @@ pub mod violation;
 mod wire;
 
 pub use attribute::AttributeValue;
-pub use binding::{Binding, Provenance, UnbindError, record_provenance, restamp};
+pub use binding::{Binding, EncodedEvent, Provenance, UnbindError, record_provenance, restamp};
 pub use builder::EventBuilder;
 pub use bytestring::ByteString;
 pub use event::{Event, EventData};

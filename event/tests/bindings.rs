@@ -361,3 +361,43 @@ fn restamping_keeps_foreign_headers_and_leaves_one_list() {
     let removed = restamp(&before, &Hops::default());
     assert_eq!(texts(&removed), [("x", "1"), ("x", "2")]);
 }
+
+#[test]
+fn an_event_that_is_handed_on_is_held_to_the_same_bounds() {
+    let names: Vec<String> = (0..65).map(|number| format!("ce_a{number}")).collect();
+    let mut record = binary(&[], None);
+    let header = |name: &String| Header::new(name.as_str(), "x");
+    record.headers.extend(names[..64].iter().map(header));
+    assert_eq!(
+        Binding::unbind_encoded(&record).unwrap().encoded,
+        Binding::unbind(&record).unwrap().encoded()
+    );
+    record.headers.push(header(&names[64]));
+    let refused = Binding::unbind_encoded(&record).unwrap_err();
+    assert_eq!(refused.to_string(), Binding::unbind(&record).unwrap_err().to_string());
+    // Repeated entries count once, and the scan is what finds it out.
+    record.headers.pop();
+    record.headers.push(header(&names[0]));
+    assert_eq!(
+        Binding::unbind_encoded(&record).unwrap().encoded,
+        Binding::unbind(&record).unwrap().encoded()
+    );
+}
+
+#[test]
+fn names_that_meridian_writes_need_no_memory() {
+    use meridian_event::binding::known_header_name;
+    for name in [
+        "ce_id",
+        "ce_type",
+        "content-type",
+        "ce_subject",
+        "ce_partitionkey",
+        "ce_hops",
+    ] {
+        assert_eq!(known_header_name(name.as_bytes()), Some(name));
+    }
+    for name in ["", "id", "ce_", "ce_tenant", "Content-Type", "ce_ID", "ce_\u{e4}"] {
+        assert_eq!(known_header_name(name.as_bytes()), None, "{name}");
+    }
+}

@@ -103,6 +103,28 @@ proptest! {
     }
 
     #[test]
+    fn the_encoded_form_is_that_of_the_event(event in arbitrary::any_event(), expiry in proptest::option::of(any::<i64>())) {
+        let event = scan(&event);
+        let event = match expiry {
+            Some(seconds) => {
+                let value = AttributeValue::Timestamp { seconds: seconds % 300_000_000_000, nanos: 5_000_000 };
+                event.with_attributes(&[("expirytime", value)]).unwrap()
+            }
+            None => event,
+        };
+        for binding in [Binding::KafkaBinary, Binding::Protobuf] {
+            let record = bind(binding, &event, &Hops::parse("us-east").unwrap());
+            match (Binding::unbind(&record), Binding::unbind_encoded(&record)) {
+                (Ok(event), Ok(handed_on)) => {
+                    prop_assert_eq!(event.encoded(), &handed_on.encoded);
+                    prop_assert_eq!(event.expiry_time_ms(), handed_on.expiry_time_ms);
+                }
+                (whole, handed_on) => prop_assert_eq!(whole.map(|_| ()), handed_on.map(|_| ())),
+            }
+        }
+    }
+
+    #[test]
     fn set_attributes_read_as_set(event in arbitrary::any_event(), value: i32) {
         let event = scan(&event);
         let changed = event

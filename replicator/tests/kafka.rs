@@ -75,7 +75,7 @@ async fn records_are_mirrored_as_they_were_into_their_partitions() {
         expected
             .headers
             .push(Header::new("ce_hops", "us-east".as_bytes().to_vec()));
-        assert_eq!(read.record, expected);
+        assert_eq!(*read.record, expected);
         assert_eq!(read.claim.partition.partition, partition_of(&originals, number));
     }
     running

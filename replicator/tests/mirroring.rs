@@ -47,7 +47,7 @@ async fn a_record_arrives_as_it_was_in_its_partition_with_the_source_as_a_hop() 
         expected
             .headers
             .push(Header::new("ce_hops", "us-east".as_bytes().to_vec()));
-        assert_eq!(read.record, expected);
+        assert_eq!(*read.record, expected);
         assert_eq!(read.claim.partition.partition, partitions[&number], "record {number}");
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct LeanWorker {
     sessions: JoinSet<Result<(), Failure>>,
 }
 
-fn open(group: &str, topic: &str, number: usize, credit_messages: u32) -> SubscribeRequest {
+fn open(group: &str, topic: &str, ordering: EventOrdering, number: usize, credit_messages: u32) -> SubscribeRequest {
     SubscribeRequest {
         request: Some(Word::Open(OpenSession {
             group: group.to_owned(),
@@ -38,7 +38,7 @@ fn open(group: &str, topic: &str, number: usize, credit_messages: u32) -> Subscr
             worker_id: format!("lean-{number}"),
             credit_messages,
             credit_bytes: CREDIT_BYTES,
-            ordering: EventOrdering::Key.into(),
+            ordering: ordering.into(),
             start_position: StartPosition::Earliest.into(),
             ..OpenSession::default()
         })),
@@ -47,9 +47,14 @@ fn open(group: &str, topic: &str, number: usize, credit_messages: u32) -> Subscr
 
 impl LeanWorker {
     /// Makes the group, so that it has what is published from then on.
-    pub(crate) async fn make_group(address: &str, group: &str, topic: &str) -> Result<(), Failure> {
+    pub(crate) async fn make_group(
+        address: &str,
+        group: &str,
+        topic: &str,
+        ordering: EventOrdering,
+    ) -> Result<(), Failure> {
         let (requests, receiver) = mpsc::channel(1);
-        let first = open(group, topic, 0, 0);
+        let first = open(group, topic, ordering, 0, 0);
         requests.send(first).await.during("opening a session")?;
         let mut client = SubscriberServiceClient::new(connect(address).await?);
         let mut answers = client
@@ -69,13 +74,18 @@ impl LeanWorker {
     }
 
     /// Opens the sessions and begins to accept.
-    pub(crate) async fn start(address: &str, group: &str, topic: &str) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        address: &str,
+        group: &str,
+        topic: &str,
+        ordering: EventOrdering,
+    ) -> Result<Self, Failure> {
         let settled = Arc::new(AtomicU64::new(0));
         let mut sessions = JoinSet::new();
         for number in 0..SESSIONS {
             let client =
                 SubscriberServiceClient::new(connect(address).await?).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            let first = open(group, topic, number, CREDIT_MESSAGES);
+            let first = open(group, topic, ordering, number, CREDIT_MESSAGES);
             sessions.spawn(accept(client, first, settled.clone()));
         }
         Ok(Self { settled, sessions })

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_proto::meridian::Ordering as EventOrdering;
 use meridian_proto::meridian::subscribe_request::Request as Word;
 use meridian_proto::meridian::subscribe_response::Response as Answer;
 use meridian_proto::meridian::subscriber_service_client::SubscriberServiceClient;
@@ -48,7 +49,7 @@ pub(crate) async fn run(
     make_topic(broker, &topic).await?;
     let gateway = Gateway::start(&settings.installation, broker, &topic).await?;
     let address = gateway.address();
-    LeanWorker::make_group(&address, GROUP, &topic).await?;
+    LeanWorker::make_group(&address, GROUP, &topic, EventOrdering::Key).await?;
     let load = ClosedLoop::start(&address, &Arc::new(EventPool::new(1)?), shape).await?;
     let filled = peak_until(&gateway, || load.receipts() >= EVENTS, DEADLINE).await;
     load.finish().await?;
@@ -56,7 +57,7 @@ pub(crate) async fn run(
 
     let stuck = StuckWorker::open(&address, &topic).await?;
     let still = peak_until(&gateway, || false, watched).await?;
-    let worker = LeanWorker::start(&address, GROUP, &topic).await?;
+    let worker = LeanWorker::start(&address, GROUP, &topic, EventOrdering::Key).await?;
     let enough = EVENTS - (EVENTS as f64 * LOCKED_SHARE) as u64;
     let taken = peak_until(&gateway, || worker.settled() >= enough, DEADLINE).await?;
     let settled = worker.settled();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use meridian_proto::meridian::Ordering as EventOrdering;
 use tokio::time::{Instant, sleep};
 
 use crate::clients::lean_stream::{ClosedLoop, StreamShape};
@@ -100,12 +101,12 @@ async fn gateway(
     make_topic(broker, &topic).await?;
     let gateway = Gateway::start(&settings.installation, broker, &topic).await?;
     let address = gateway.address();
-    LeanWorker::make_group(&address, GROUP, &topic).await?;
+    LeanWorker::make_group(&address, GROUP, &topic, EventOrdering::Key).await?;
     let load = ClosedLoop::start(&address, pool, shape).await?;
     let filled = until(|| load.receipts(), total, "filling the topic").await;
     load.finish().await?;
     filled?;
-    let worker = LeanWorker::start(&address, GROUP, &topic).await?;
+    let worker = LeanWorker::start(&address, GROUP, &topic, EventOrdering::Key).await?;
     let figure = measure(|| worker.settled(), total, || gateway.usage()).await;
     worker.finish().await?;
     delete_topic(broker, &topic, &gateway).await?;

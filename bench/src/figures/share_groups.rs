@@ -1,5 +1,6 @@
 //! Kafka's own share groups (KIP-932), the broker's answer to the same need, next to
-//! a group behind the gateway: CPU time an event of everything that takes part.
+//! a group behind the gateway: CPU time an event of everything that takes part. A share
+//! group has no order, so the like is a group without one; one in order by key is beside it.
 //!
 //! Kafka's side is the broker and ShareConsumerPerformance, which acknowledges what
 //! it reads; ours is the broker, the gateway and the lean worker. The start of the
@@ -10,6 +11,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_proto::meridian::Ordering as EventOrdering;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -53,22 +55,24 @@ pub(crate) async fn run(
     progress: &Progress,
 ) -> Result<Vec<Row>, Failure> {
     let pool = Arc::new(EventPool::new(1)?);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut by_key, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..settings.runs {
         let theirs_first = run % 2 == 1;
         if theirs_first {
             theirs.push(share_group(cluster, &pool).await?);
         }
-        ours.push(gateway(settings, cluster, shape, &pool).await?);
+        ours.push(gateway(settings, cluster, shape, &pool, EventOrdering::None).await?);
+        by_key.push(gateway(settings, cluster, shape, &pool, EventOrdering::Key).await?);
         if !theirs_first {
             theirs.push(share_group(cluster, &pool).await?);
         }
         let last = |costs: &[Cost]| costs.last().map_or(0.0, |cost| cost.cpu_microseconds_per_event);
         progress.say(&format!(
-            "share groups, run {} of {}: {:.2} µs/event, {:.2} µs/event of a share group",
+            "share groups, run {} of {}: {:.2} µs/event, {:.2} in order by key, {:.2} of a share group",
             run + 1,
             settings.runs,
             last(&ours),
+            last(&by_key),
             last(&theirs)
         ));
     }
@@ -83,6 +87,12 @@ pub(crate) async fn run(
         )
         .against("share group: broker and consumer", column(&theirs, cpu))
         .target(Target::RatioAtMost(1.0)),
+        Row::new(
+            "group on Kafka, in order by key: the same CPU",
+            "µs/event",
+            column(&by_key, cpu),
+        )
+        .against("share group, which has no order", column(&theirs, cpu)),
         Row::new("group on Kafka: lean worker", "events/s", column(&ours, rate))
             .against("share group", column(&theirs, rate)),
     ])
@@ -93,13 +103,14 @@ async fn gateway(
     cluster: &Cluster,
     shape: StreamShape,
     pool: &Arc<EventPool>,
+    ordering: EventOrdering,
 ) -> Result<Cost, Failure> {
     let topic = topic_name("group");
     make_topic(&cluster.bootstrap, &topic, PARTITIONS).await?;
     let broker = BrokerChoice::Kafka(cluster.bootstrap.clone());
     let gateway = Gateway::start(&settings.installation, &broker, &topic).await?;
     let address = gateway.address();
-    LeanWorker::make_group(&address, GROUP, &topic).await?;
+    LeanWorker::make_group(&address, GROUP, &topic, ordering).await?;
     let load = ClosedLoop::start(&address, pool, shape).await?;
     let filled = until(|| load.receipts() >= EVENTS, "filling the topic").await;
     load.finish().await?;
@@ -109,7 +120,7 @@ async fn gateway(
         Ok(gateway.usage()?.cpu + ProcessUsage::of(this)?.cpu + ProcessUsage::of(cluster.broker_pid)?.cpu)
     };
     let (began, before) = (Instant::now(), cpu()?);
-    let worker = LeanWorker::start(&address, GROUP, &topic).await?;
+    let worker = LeanWorker::start(&address, GROUP, &topic, ordering).await?;
     until(|| worker.settled() >= EVENTS, "consuming").await?;
     let cost = cost(cpu()? - before, began.elapsed(), worker.settled());
     worker.finish().await?;

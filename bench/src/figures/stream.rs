@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use meridian_proto::meridian::Ordering as EventOrdering;
+
 use crate::clients::lean_stream::{ClosedLoop, StreamShape};
 use crate::clients::lean_worker::LeanWorker;
 use crate::clients::raw::{self, RawClient};
@@ -92,7 +94,7 @@ impl Bench<'_> {
         let gateway = Gateway::start(&self.settings.installation, self.broker, &topic).await?;
         if matches!(self.broker, BrokerChoice::RabbitMq(_)) {
             // It has queues to publish to only for groups.
-            LeanWorker::make_group(&gateway.address(), "bench", &topic).await?;
+            LeanWorker::make_group(&gateway.address(), "bench", &topic, EventOrdering::Key).await?;
         }
         let usage = || gateway.usage();
         let window = match client {

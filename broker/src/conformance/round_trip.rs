@@ -80,6 +80,6 @@ async fn comes_back(broker: &Arc<dyn Broker>, records: Vec<Record>) {
     store(broker, appends.collect()).await;
     let mut reading = Reading::join(broker, &unique_group("round-trip"), &topic).await;
     for (read, given) in reading.take(records.len()).await.into_iter().zip(records) {
-        assert_eq!(read.record, given);
+        assert_eq!(*read.record, given);
     }
 }

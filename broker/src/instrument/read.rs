@@ -48,7 +48,7 @@ impl InstrumentedReader {
     fn note_records(&self, records: &[ReadRecord]) {
         let series = &self.context.series;
         let again = records.iter().filter(|record| record.releases > 0).count() as u64;
-        let bytes: usize = records.iter().map(|record| record.record.size_bytes()).sum();
+        let bytes: usize = records.iter().map(|record| record.size_bytes).sum();
         series.records_events.inc();
         series.first_reads.inc_by(records.len() as u64 - again);
         series.repeated_reads.inc_by(again);

@@ -336,13 +336,15 @@ async fn what_readers_tell_and_settle_is_counted() {
     let group = GroupName::new("workers").unwrap();
     let options = ReaderOptions::new(group, vec![topic()]);
     let mut reader = case.broker.open_reader(options).await.unwrap();
-    let record = |position, releases| ReadRecord {
-        claim: claim(position),
-        record: Record {
+    let record = |position, releases| {
+        let record = Record {
             value: Some("abc".into()),
             ..Record::default()
-        },
-        releases,
+        };
+        ReadRecord {
+            releases,
+            ..ReadRecord::new(claim(position), record)
+        }
     };
     let gap = Gap {
         partition: claim(0).partition,

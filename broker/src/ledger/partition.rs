@@ -10,6 +10,7 @@
 //! settled in the frontier either; the two counters are the sums over those.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use meridian_event::Record;
 
@@ -33,7 +34,15 @@ struct Entry {
     releases: u32,
     size: usize,
     /// Kept until it is settled, to be handed out again after a release.
-    record: Record,
+    record: Option<Arc<Record>>,
+}
+
+/// A record that is handed out again.
+#[derive(Debug)]
+pub(super) struct Again {
+    pub(super) record: Arc<Record>,
+    pub(super) size: usize,
+    pub(super) releases: u32,
 }
 
 #[derive(Debug)]
@@ -83,7 +92,7 @@ impl PartitionLedger {
         self.end_position = self.end_position.max(self.frontier.settled_end());
     }
 
-    pub(super) fn claim(&mut self, position: u64, size: usize, record: Record) {
+    pub(super) fn claim(&mut self, position: u64, size: usize, record: Arc<Record>) {
         self.advance_to(position);
         self.read_position = position + 1; // not settled, hence below u64::MAX
         self.end_position = self.end_position.max(self.read_position);
@@ -94,7 +103,7 @@ impl PartitionLedger {
             state: State::Out,
             releases: 0,
             size,
-            record,
+            record: Some(record),
         });
     }
 
@@ -116,7 +125,7 @@ impl PartitionLedger {
         let entry = &mut self.entries[index];
         let size = entry.size;
         entry.state = State::Settled;
-        entry.record = Record::default();
+        entry.record = None;
         self.frontier.settle(position);
         self.version += 1;
         self.unsettled_records -= 1;
@@ -138,7 +147,7 @@ impl PartitionLedger {
     }
 
     /// The oldest released records, which are out again.
-    pub(super) fn take_released(&mut self, max: usize) -> Vec<(u64, Record, u32)> {
+    pub(super) fn take_released(&mut self, max: usize) -> Vec<(u64, Again)> {
         let mut taken = Vec::with_capacity(max.min(self.released.len()));
         while taken.len() < max
             && let Some(position) = self.released.pop_first()
@@ -148,7 +157,14 @@ impl PartitionLedger {
             };
             let entry = &mut self.entries[index];
             entry.state = State::Out;
-            taken.push((position, entry.record.clone(), entry.releases));
+            if let Some(record) = entry.record.clone() {
+                let again = Again {
+                    record,
+                    size: entry.size,
+                    releases: entry.releases,
+                };
+                taken.push((position, again));
+            }
         }
         taken
     }

@@ -27,6 +27,24 @@ pub enum Binding {
     Protobuf,
 }
 
+/// An event as it is handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedEvent {
+    /// The encoded `io.cloudevents.v1.CloudEvent`.
+    pub encoded: Bytes,
+    /// [`Event::expiry_time_ms`].
+    pub expiry_time_ms: Option<i64>,
+}
+
+impl EncodedEvent {
+    pub(super) fn of(event: &Event) -> Self {
+        Self {
+            encoded: event.encoded().clone(),
+            expiry_time_ms: event.expiry_time_ms(),
+        }
+    }
+}
+
 impl Binding {
     /// The event as a record. `key` and `timestamp_ms` (milliseconds since the
     /// Unix epoch) are the record's; the event keeps its `partitionkey` (CloudEvents
@@ -46,12 +64,31 @@ impl Binding {
     /// # Errors
     /// [`UnbindError`] when the record is no CloudEvent, and why.
     pub fn unbind(record: &Record) -> Result<Event, UnbindError> {
-        let text = content_type(record).and_then(|value| std::str::from_utf8(value).ok());
-        match text {
-            Some(text) if starts_with_ignoring_case(text, STRUCTURED_PREFIX) => unbind_structured(record, text),
-            _ => kafka_binary::unbind(record),
+        let media_type = content_type(record);
+        match structured(media_type) {
+            Some(text) => unbind_structured(record, text),
+            None => kafka_binary::unbind(record, media_type),
         }
     }
+
+    /// The same event in its encoded form, for whoever only hands it on: where the
+    /// binding builds the encoded form, it is not scanned.
+    ///
+    /// # Errors
+    /// As [`Binding::unbind`].
+    pub fn unbind_encoded(record: &Record) -> Result<EncodedEvent, UnbindError> {
+        let media_type = content_type(record);
+        match structured(media_type) {
+            Some(text) => unbind_structured(record, text).map(|event| EncodedEvent::of(&event)),
+            None => kafka_binary::unbind_encoded(record, media_type),
+        }
+    }
+}
+
+/// The content type of a structured record.
+fn structured(content_type: Option<&Bytes>) -> Option<&str> {
+    let text = std::str::from_utf8(content_type?).ok()?;
+    starts_with_ignoring_case(text, STRUCTURED_PREFIX).then_some(text)
 }
 
 fn unbind_structured(record: &Record, content_type: &str) -> Result<Event, UnbindError> {

@@ -151,6 +151,22 @@ fn known_header(attribute: &str) -> Option<&'static str> {
     })
 }
 
+/// A header's name as a static text, when Meridian or the bindings write it: such a
+/// name need not be kept with the record that has it.
+pub fn known_header_name(name: &[u8]) -> Option<&'static str> {
+    Some(match name {
+        b"ce_id" => "ce_id",
+        b"ce_source" => "ce_source",
+        b"ce_specversion" => "ce_specversion",
+        b"ce_type" => "ce_type",
+        b"content-type" => CONTENT_TYPE,
+        b"ce_originregion" => ORIGIN_REGION_HEADER,
+        b"ce_recordedtime" => RECORDED_TIME_HEADER,
+        b"ce_hops" => HOPS_HEADER,
+        _ => return known_header(std::str::from_utf8(name.strip_prefix(HEADER_PREFIX.as_bytes())?).ok()?),
+    })
+}
+
 /// The value of the last header of this name, as protobuf maps and the other
 /// CloudEvents SDKs have it when a name is written twice; null counts as absent.
 pub(crate) fn last_header<'a>(record: &'a Record, name: &str) -> Option<&'a Bytes> {

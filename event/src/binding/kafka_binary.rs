@@ -15,9 +15,10 @@
 
 use bytes::Bytes;
 
+use super::choice::EncodedEvent;
 use super::error::{UnbindError, shown};
-use super::header::{CONTENT_TYPE, HEADER_PREFIX, HeaderWriter, content_type, last_header};
-use crate::attribute::{AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, REQUIRED, SPEC_VERSION_1_0};
+use super::header::{CONTENT_TYPE, HEADER_PREFIX, HeaderWriter, last_header};
+use crate::attribute::{AttributeValue, DATA_CONTENT_TYPE, DATA_SCHEMA, EXPIRY_TIME, REQUIRED, SPEC_VERSION_1_0};
 use crate::builder::EventBuilder;
 use crate::event::{Event, EventData};
 use crate::record::{Header, Record};
@@ -92,18 +93,40 @@ fn canonical_bytes(event: &Event, value: AttributeValue<'_>) -> Bytes {
     }
 }
 
-pub(super) fn unbind(record: &Record) -> Result<Event, UnbindError> {
-    let [id, source, spec_version, type_name] = required(record)?;
-    let capacity = record.size_bytes() + ENTRY_OVERHEAD_BYTES * (record.headers.len() + 1);
+pub(super) fn unbind(record: &Record, content_type: Option<&Bytes>) -> Result<Event, UnbindError> {
+    let (builder, _) = build(record, content_type)?;
+    Ok(builder.build_unvalidated()?)
+}
+
+pub(super) fn unbind_encoded(record: &Record, content_type: Option<&Bytes>) -> Result<EncodedEvent, UnbindError> {
+    let (builder, expiry_time_ms) = build(record, content_type)?;
+    match builder.encoded_if_small(record.headers.len()) {
+        Ok(encoded) => Ok(EncodedEvent {
+            encoded,
+            expiry_time_ms,
+        }),
+        Err(builder) => Ok(EncodedEvent::of(&builder.build_unvalidated()?)),
+    }
+}
+
+/// The event, and its `expirytime` as [`Event::expiry_time_ms`] has it.
+fn build(record: &Record, content_type: Option<&Bytes>) -> Result<(EventBuilder, Option<i64>), UnbindError> {
+    let ([id, source, spec_version, type_name], size_bytes) = required(record)?;
+    let mut expiry_time_ms = None;
+    let capacity = size_bytes + ENTRY_OVERHEAD_BYTES * (record.headers.len() + 1);
     let mut builder = EventBuilder::with_spec_version(id, source, spec_version, type_name, capacity);
     for header in &record.headers {
         let Some((name, value)) = attribute_of(header) else {
             continue;
         };
         let text = header_text(&header.name, value)?;
-        builder = builder.extension(name, AttributeValue::from_canonical(name, text));
+        let value = AttributeValue::from_canonical(name, text);
+        if name == EXPIRY_TIME {
+            expiry_time_ms = value.moment_ms();
+        }
+        builder = builder.extension(name, value);
     }
-    let media_type = match content_type(record) {
+    let media_type = match content_type {
         Some(value) => header_text(CONTENT_TYPE, value)?,
         None => match last_header(record, "ce_datacontenttype") {
             Some(value) => header_text("ce_datacontenttype", value)?,
@@ -116,13 +139,15 @@ pub(super) fn unbind(record: &Record) -> Result<Event, UnbindError> {
     if let Some(data) = &record.value {
         builder = put_data(builder, record, media_type, data);
     }
-    Ok(builder.build_unvalidated()?)
+    Ok((builder, expiry_time_ms))
 }
 
-/// The four required attributes, in the order of the fields.
-fn required(record: &Record) -> Result<[&str; 4], UnbindError> {
+/// The four required attributes, in the order of the fields, and the record's size, which the same walk finds.
+fn required(record: &Record) -> Result<([&str; 4], usize), UnbindError> {
     let mut found = [""; 4];
+    let mut size_bytes = record.value.as_ref().map_or(0, Bytes::len);
     for header in &record.headers {
+        size_bytes += header.name.len() + header.value.as_ref().map_or(0, Bytes::len);
         let place = REQUIRED_HEADERS.iter().position(|name| header.name == *name);
         if let (Some(place), Some(value)) = (place, &header.value) {
             found[place] = header_text(&header.name, value)?;
@@ -136,7 +161,7 @@ fn required(record: &Record) -> Result<[&str; 4], UnbindError> {
             .collect();
         return Err(UnbindError::NotAnEvent { missing });
     }
-    Ok(found)
+    Ok((found, size_bytes))
 }
 
 /// The attribute that a header carries, besides those with a place of their own.

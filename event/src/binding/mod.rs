@@ -19,7 +19,7 @@ mod protobuf;
 mod provenance;
 pub mod rabbitmq;
 
-pub use choice::Binding;
+pub use choice::{Binding, EncodedEvent};
 pub use error::{JsonFault, UnbindError};
-pub use header::{CONTENT_TYPE, HEADER_PREFIX, HOPS_HEADER};
+pub use header::{CONTENT_TYPE, HEADER_PREFIX, HOPS_HEADER, known_header_name};
 pub use provenance::{Provenance, record_provenance, restamp};

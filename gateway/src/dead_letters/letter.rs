@@ -3,6 +3,8 @@
 //! What holds: a header that is missing or wrong leaves its field empty, for anybody may write to a topic; a replayed
 //! record is the event as it was, with one header that counts its replays.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use meridian_broker::{Claim, ReadRecord, TopicName};
 use meridian_event::{Binding, Event, Header, Record};
@@ -22,7 +24,7 @@ pub struct Letter {
     /// The right to settle it.
     pub claim: Claim,
     /// The record as it was read.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// The event, if it is one.
     pub event: Option<Event>,
     /// The topic from which it came.
@@ -87,7 +89,7 @@ impl Letter {
 
     /// The event as it was, to be appended at `now_ms`.
     pub fn replayed(&self, now_ms: i64) -> Record {
-        let mut record = self.record.clone();
+        let mut record = (*self.record).clone();
         for prefix in [
             dead_letter::HEADER_PREFIX,
             retry::HEADER_PREFIX,
@@ -123,20 +125,18 @@ pub(super) mod tests {
             ("ce_type", "a.b"),
         ];
         let event = event.map(|(name, value)| Header::new(name, value));
-        Letter::read(ReadRecord {
-            claim: Claim {
-                partition,
-                generation: 1,
-                position,
-            },
-            record: Record {
-                key: Some(Bytes::from_static(b"k")),
-                headers: event.into_iter().chain(headers).collect(),
-                value: Some(Bytes::from_static(b"v")),
-                timestamp_ms: 5,
-            },
-            releases: 0,
-        })
+        let claim = Claim {
+            partition,
+            generation: 1,
+            position,
+        };
+        let record = Record {
+            key: Some(Bytes::from_static(b"k")),
+            headers: event.into_iter().chain(headers).collect(),
+            value: Some(Bytes::from_static(b"v")),
+            timestamp_ms: 5,
+        };
+        Letter::read(ReadRecord::new(claim, record))
     }
 
     #[test]
@@ -157,7 +157,7 @@ pub(super) mod tests {
         assert_eq!(letter.source_topic.as_ref().unwrap().as_str(), "orders");
         let record = letter.replayed(99);
         assert_eq!(record.timestamp_ms, 99);
-        assert_eq!((record.key, record.value), (letter.record.key, letter.record.value));
+        assert_eq!((&record.key, &record.value), (&letter.record.key, &letter.record.value));
         let names: Vec<&str> = record.headers.iter().map(|header| &*header.name).collect();
         assert_eq!(
             names,

@@ -153,9 +153,9 @@ impl Line {
             ReadEvent::Records(records) => {
                 let now_ms = self.clock.wall_millis();
                 for read in records {
-                    let parked = match Parked::read(read.record.clone()) {
+                    let parked = match Parked::read((*read.record).clone()) {
                         Ok(parked) => parked,
-                        Err(fault) => self.stray(read.record, &fault.to_string()),
+                        Err(fault) => self.stray(Arc::unwrap_or_clone(read.record), &fault.to_string()),
                     };
                     let claim = read.claim;
                     waiting.add(Held { claim, parked }, now_ms);

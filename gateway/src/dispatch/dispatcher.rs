@@ -17,7 +17,7 @@
 //! flight at most once and its first deliveries are in order of position; an item leaves only by ACCEPT, when it is
 //! durable in another topic (dead letters, due-time topics), when its event has expired, or with its partition.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use meridian_broker::TopicPartition;
 use meridian_runtime::BackoffPolicy;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rustc_hash::FxHashMap;
 
 use super::attempts::AttemptMemory;
 use super::deadlines::Deadlines;
@@ -68,7 +69,7 @@ pub struct DispatchOptions {
 #[derive(Debug)]
 pub struct Dispatcher {
     pub(super) options: DispatchOptions,
-    pub(super) items: HashMap<ItemId, Item>,
+    pub(super) items: FxHashMap<ItemId, Item>,
     next_item: u64,
     pub(super) locks: KeyLocks,
     pub(super) ready: BTreeSet<ItemId>,
@@ -90,7 +91,7 @@ impl Dispatcher {
         Self {
             sessions: Sessions::new(options.pass_limits, options.max_delivery_bytes, ties),
             options,
-            items: HashMap::new(),
+            items: FxHashMap::default(),
             next_item: 0,
             locks: KeyLocks::default(),
             ready: BTreeSet::new(),

@@ -8,13 +8,14 @@
 //! What holds: nothing is handed over beyond credit; a session that drains, or cannot be written to, is handed nothing;
 //! `open` holds exactly the sessions that could take one more small delivery in this pass.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_runtime::BackoffPolicy;
 use rand::Rng;
 use rand::rngs::StdRng;
+use rustc_hash::FxHashMap;
 
 use super::work::{ItemId, Refusal, SessionId};
 
@@ -93,7 +94,7 @@ struct Rank {
 #[derive(Debug)]
 struct Session {
     terms: SessionTerms,
-    in_flight: HashMap<u64, ItemId>,
+    in_flight: FxHashMap<u64, ItemId>,
     in_flight_bytes: u64,
     lapsed: BTreeSet<u64>,
     next_delivery_id: u64,
@@ -124,7 +125,7 @@ impl Session {
 /// All sessions of a group.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    by_id: HashMap<SessionId, Session>,
+    by_id: FxHashMap<SessionId, Session>,
     open: BTreeSet<Rank>,
     resting: Vec<SessionId>,
     drained: Vec<SessionId>,
@@ -137,7 +138,7 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new(limits: PassLimits, max_delivery_bytes: u64, random: StdRng) -> Self {
         Self {
-            by_id: HashMap::new(),
+            by_id: FxHashMap::default(),
             open: BTreeSet::new(),
             resting: Vec::new(),
             drained: Vec::new(),
@@ -151,7 +152,7 @@ impl Sessions {
     pub(super) fn open(&mut self, id: SessionId, terms: SessionTerms) {
         let session = Session {
             terms,
-            in_flight: HashMap::new(),
+            in_flight: FxHashMap::default(),
             in_flight_bytes: 0,
             lapsed: BTreeSet::new(),
             next_delivery_id: 1,

@@ -46,7 +46,7 @@ pub struct Work {
     /// The right to settle it.
     pub claim: Claim,
     /// The record as it was read, for the dead letter.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// The encoded event, or why the record is none.
     pub event: Result<Bytes, String>,
     /// After this the event is of no use to anybody.
@@ -191,7 +191,7 @@ pub struct AwayOrder {
     /// Which record.
     pub claim: Claim,
     /// The record as it was read.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Where the record stood first.
     pub source: RecordPlace,
     /// Where to, and why.

@@ -208,7 +208,7 @@ pub(super) mod tests {
                 generation: 1,
                 position: 40 + item,
             },
-            record,
+            record: record.into(),
             destination: Destination::DeadLetters(DeadLetterReason::MaxAttempts),
             attempts: 5,
             worker: Some("w".into()),

@@ -35,7 +35,7 @@ pub fn retry_group(group: &GroupName) -> Result<GroupName, NameError> {
 
 /// The record as it was, with what it went through.
 pub(super) fn retry_record(order: &AwayOrder, first_attempt_ms: i64) -> Record {
-    let mut record = without_prefix(order.record.clone(), HEADER_PREFIX);
+    let mut record = without_prefix((*order.record).clone(), HEADER_PREFIX);
     let mut add = |name: &str, value: String| {
         let name = ByteString::from(format!("{HEADER_PREFIX}{name}"));
         record.headers.push(Header::new(name, Bytes::from(value)));
@@ -51,9 +51,9 @@ pub(super) fn retry_record(order: &AwayOrder, first_attempt_ms: i64) -> Record {
 }
 
 /// The record of a retry topic as it was, and what it went through; none for one that somebody else wrote there.
-pub(crate) fn read_retry(record: Record) -> (Record, Option<Box<Prior>>) {
-    let prior = read_prior(&record).map(Box::new);
-    (without_prefix(record, HEADER_PREFIX), prior)
+pub(crate) fn read_retry(record: &Record) -> (Record, Option<Box<Prior>>) {
+    let prior = read_prior(record).map(Box::new);
+    (without_prefix(record.clone(), HEADER_PREFIX), prior)
 }
 
 fn read_prior(record: &Record) -> Option<Prior> {
@@ -86,8 +86,8 @@ mod tests {
     #[test]
     fn what_it_went_through_comes_back_with_it() {
         let order = order(2, b"v");
-        let (record, prior) = read_retry(retry_record(&order, 77));
-        assert_eq!(record, order.record);
+        let (record, prior) = read_retry(&retry_record(&order, 77));
+        assert_eq!(record, *order.record);
         let prior = prior.unwrap();
         assert_eq!(
             (prior.source, prior.failures, prior.first_attempt_ms),
@@ -98,9 +98,9 @@ mod tests {
 
     #[test]
     fn foreign_headers_count_as_nothing() {
-        let mut record = order(2, b"v").record;
+        let mut record = (*order(2, b"v").record).clone();
         record.headers.push(Header::new("meridian-retry-topic", "a/b"));
-        let (record, prior) = read_retry(record);
+        let (record, prior) = read_retry(&record);
         assert_eq!(prior, None);
         assert_eq!(record.header("meridian-retry-topic"), None);
     }

@@ -249,6 +249,7 @@ impl Session {
     fn take_in(&mut self, records: Vec<ReadRecord>) {
         let mut last: Option<(TopicPartition, u64, LaneId)> = None;
         for ReadRecord { claim, record, .. } in records {
+            let record = Arc::unwrap_or_clone(record);
             let known = last
                 .as_ref()
                 .filter(|(partition, generation, _)| *generation == claim.generation && *partition == claim.partition);

@@ -1,7 +1,8 @@
 //! Which blow falls on what and when: drawn from a seed, the same for the same seed.
 //!
-//! Blows are drawn like cards: every one of the deck comes once before any comes
-//! again, so that a short run has seen each kind. They may overlap. After each deck
+//! Blows are drawn like cards: all of the deck come before it is shuffled again, so
+//! that a short run has seen each kind. Gateways, workers and brokers are killed and
+//! frozen twice a deck: at least 20 times each in ten minutes. They may overlap. After each deck
 //! there is a pause, in which all must come back and nothing excuses anything.
 
 use std::time::Duration;
@@ -87,11 +88,22 @@ pub fn schedule(seed: u64, length: Duration, parts: &Parts) -> Vec<Planned> {
     plan
 }
 
-/// Every blow on every part that there is.
+/// Every blow on every part that there is, the hard ones on what serves twice.
 fn full_deck(parts: &Parts) -> Vec<(Part, Blow)> {
     let parts = Part::ALL.iter().filter(|part| parts.count(**part) > 0);
     let cards = parts.flat_map(|part| Blow::ALL.iter().map(|blow| (*part, *blow)));
-    cards.collect()
+    let times = |(part, blow): &(Part, Blow)| {
+        if is_hard(*blow) && *part != Part::Publisher {
+            2
+        } else {
+            1
+        }
+    };
+    cards.flat_map(|card| std::iter::repeat_n(card, times(&card))).collect()
+}
+
+fn is_hard(blow: Blow) -> bool {
+    matches!(blow, Blow::Kill | Blow::Freeze)
 }
 
 #[cfg(test)]
@@ -121,11 +133,10 @@ mod tests {
             let plan = schedule(seed, Duration::from_secs(120), &PARTS);
             assert_eq!(kinds(&plan).len(), 12, "seed {seed}");
             let plan = schedule(seed, LENGTH, &PARTS);
-            let hard = plan.iter().filter(|blow| blow.blow != Blow::Drain);
-            assert!(
-                hard.filter(|blow| blow.part != Part::Publisher).count() >= 20,
-                "seed {seed}"
-            );
+            for part in [Part::Gateway, Part::Worker, Part::Broker] {
+                let hard = plan.iter().filter(|blow| is_hard(blow.blow) && blow.part == part);
+                assert!(hard.count() >= 20, "seed {seed}: {part}");
+            }
         }
     }
 

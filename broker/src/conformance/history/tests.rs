@@ -23,9 +23,8 @@ fn claim(generation: u64, position: u64) -> Claim {
 
 fn records(generation: u64, positions: &[(u64, u32)]) -> ReadEvent {
     let record = |&(position, releases): &(u64, u32)| ReadRecord {
-        claim: claim(generation, position),
-        record: Record::default(),
         releases,
+        ..ReadRecord::new(claim(generation, position), Record::default())
     };
     ReadEvent::Records(positions.iter().map(record).collect())
 }

@@ -3,6 +3,7 @@
 //! It knows nothing of queues, ranks or passes; it only judges what the dispatcher did.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -125,10 +126,10 @@ impl Model {
                 generation: self.generations[number],
                 position,
             },
-            record: Record {
+            record: Arc::new(Record {
                 key,
                 ..Record::default()
-            },
+            }),
             event: if logged.is_event {
                 Ok(event)
             } else {

@@ -4,11 +4,12 @@
 //! queue; a session over the latter does not read its stream and has to end. Deliveries are queued only for a session
 //! that has room, so they never wait here after a flush.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::SystemTime;
 
 use meridian_proto::meridian as wire;
 use meridian_proto::meridian::subscribe_response::Response;
+use rustc_hash::FxHashMap;
 use tonic::Status;
 
 use crate::dispatch::SessionId;
@@ -100,7 +101,7 @@ pub(super) struct Flushed {
 #[derive(Debug)]
 pub(super) struct Members {
     max_results: usize,
-    by_id: HashMap<SessionId, Member>,
+    by_id: FxHashMap<SessionId, Member>,
     dirty: Vec<SessionId>,
     stalled: HashSet<SessionId>,
 }
@@ -111,7 +112,7 @@ impl Members {
         let settled_and_renewed = (max_credit_messages as usize).saturating_mul(2);
         Self {
             max_results: settled_and_renewed.max(MIN_MAX_RESULTS),
-            by_id: HashMap::new(),
+            by_id: FxHashMap::default(),
             dirty: Vec::new(),
             stalled: HashSet::new(),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use meridian_broker::{Broker, ReadError, ReadEvent, ReadRecord, ReaderOptions, RegionName};
-use meridian_event::{Binding, Event};
+use meridian_event::Binding;
 use meridian_runtime::SharedClock;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -337,16 +337,17 @@ impl Owner {
                 for ReadRecord { claim, record, .. } in records {
                     let (record, prior) = match topics {
                         Topics::Own => (record, None),
-                        Topics::Retry => read_retry(record),
+                        Topics::Retry => {
+                            let (record, prior) = read_retry(&record);
+                            (Arc::new(record), prior)
+                        }
                     };
-                    let event = Binding::unbind(&record);
-                    let expiry_ms = event.as_ref().ok().and_then(Event::expiry_time_ms);
+                    let event = Binding::unbind_encoded(&record);
+                    let expiry_ms = event.as_ref().ok().and_then(|event| event.expiry_time_ms);
                     self.dispatcher.take(Work {
                         claim,
                         record,
-                        event: event
-                            .map(|event| event.encoded().clone())
-                            .map_err(|error| error.to_string()),
+                        event: event.map(|event| event.encoded).map_err(|error| error.to_string()),
                         expires_at: expiry_ms.and_then(|expiry_ms| moment.instant(expiry_ms)),
                         prior,
                     });

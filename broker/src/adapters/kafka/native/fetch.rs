@@ -5,25 +5,30 @@
 //! fetch response, up to a megabyte); no byte of a foreign record can stop the
 //! reader.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CStr, c_char, c_void};
 use std::{ptr, slice};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use meridian_event::binding::known_header_name;
 use meridian_event::{Header, Record};
 use rdkafka_sys as sys;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use sys::rd_kafka_resp_err_t as Response;
 
 use super::{Code, Event, NativeError};
 use crate::name::{TopicName, TopicPartition};
 
+/// Records with so many headers are copied without a list of them on the heap.
+const USUAL_HEADERS: usize = 16;
+
 /// Names of topics by librdkafka's handle, so that a record costs no copy of a
 /// name. A handle means one topic only while its partitions are assigned:
 /// whoever keeps this clears it at each rebalance.
 #[derive(Debug, Default)]
-pub(in super::super) struct TopicNames(HashMap<usize, TopicName>);
+pub(in super::super) struct TopicNames(FxHashMap<usize, TopicName>);
 
 impl TopicNames {
     pub(in super::super) fn clear(&mut self) {
@@ -113,17 +118,19 @@ unsafe fn record(message: &sys::rd_kafka_message_t) -> Record {
             Response::RD_KAFKA_RESP_ERR_NO_ERROR => sys::rd_kafka_header_cnt(headers),
             _ => 0, // none, or headers that cannot be parsed
         };
-        let mut parts = Vec::with_capacity(count);
+        let mut parts = SmallVec::<[_; USUAL_HEADERS]>::new();
         let mut total = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         for index in 0..count {
             let Some((name, value)) = header(headers, index) else {
                 break;
             };
-            total += name.len() + value.map_or(0, <[u8]>::len);
-            parts.push((name, value));
+            let known = known_header_name(name);
+            let kept = if known.is_some() { &[] } else { name };
+            total += kept.len() + value.map_or(0, <[u8]>::len);
+            parts.push((known, kept, value));
         }
         let mut store = Vec::with_capacity(total);
-        for (name, value) in &parts {
+        for (_, name, value) in &parts {
             store.extend_from_slice(name);
             store.extend_from_slice(value.unwrap_or_default());
         }
@@ -137,8 +144,8 @@ unsafe fn record(message: &sys::rd_kafka_message_t) -> Record {
         };
         let headers = parts
             .iter()
-            .map(|(name, value)| Header {
-                name: text_of(next(name.len())),
+            .map(|(known, name, value)| Header {
+                name: known.map_or_else(|| text_of(next(name.len())), ByteString::from_static),
                 value: value.map(|value| next(value.len())),
             })
             .collect();
