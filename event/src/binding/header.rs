@@ -154,16 +154,24 @@ fn known_header(attribute: &str) -> Option<&'static str> {
 /// A header's name as a static text, when Meridian or the bindings write it: such a
 /// name need not be kept with the record that has it.
 pub fn known_header_name(name: &[u8]) -> Option<&'static str> {
-    Some(match name {
-        b"ce_id" => "ce_id",
-        b"ce_source" => "ce_source",
-        b"ce_specversion" => "ce_specversion",
-        b"ce_type" => "ce_type",
-        b"content-type" => CONTENT_TYPE,
-        b"ce_originregion" => ORIGIN_REGION_HEADER,
-        b"ce_recordedtime" => RECORDED_TIME_HEADER,
-        b"ce_hops" => HOPS_HEADER,
-        _ => return known_header(std::str::from_utf8(name.strip_prefix(HEADER_PREFIX.as_bytes())?).ok()?),
+    if name == CONTENT_TYPE.as_bytes() {
+        return Some(CONTENT_TYPE);
+    }
+    let attribute = name.strip_prefix(HEADER_PREFIX.as_bytes())?;
+    known_attribute_header(std::str::from_utf8(attribute).ok()?)
+}
+
+/// The same by the attribute's name.
+pub(super) fn known_attribute_header(attribute: &str) -> Option<&'static str> {
+    Some(match attribute {
+        "id" => "ce_id",
+        "source" => "ce_source",
+        "specversion" => "ce_specversion",
+        "type" => "ce_type",
+        "originregion" => ORIGIN_REGION_HEADER,
+        "recordedtime" => RECORDED_TIME_HEADER,
+        "hops" => HOPS_HEADER,
+        other => return known_header(other),
     })
 }
 

@@ -10,7 +10,9 @@
 
 use std::borrow::Cow;
 
-use super::header::HEADER_PREFIX;
+use bytestring::ByteString;
+
+use super::header::{HEADER_PREFIX, known_attribute_header};
 
 /// What the names of attributes begin with when we write them.
 pub const WIRE_PREFIX: &str = "cloudEvents_";
@@ -28,7 +30,7 @@ const MAX_NAME_BYTES: usize = 255;
 /// it would come back as another.
 pub fn wire_name(name: &str) -> Option<Cow<'_, str>> {
     let wire = match name.strip_prefix(HEADER_PREFIX) {
-        Some(attribute) => Cow::Owned(format!("{WIRE_PREFIX}{attribute}")),
+        Some(attribute) => Cow::Owned([WIRE_PREFIX, attribute].concat()),
         // Brokers keep `x-` for themselves, and AMQP 1.0 turns it into annotations.
         None if name.starts_with("x-") || name.starts_with(OWN_PREFIX) => return None,
         None if READ_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) => return None,
@@ -38,12 +40,14 @@ pub fn wire_name(name: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The name of a header of a message in a record.
-pub fn record_name(wire: &str) -> Cow<'_, str> {
+pub fn record_name(wire: &str) -> ByteString {
     let attribute = READ_PREFIXES.iter().find_map(|prefix| wire.strip_prefix(prefix));
     match attribute {
-        Some(_) if wire.starts_with(HEADER_PREFIX) => Cow::Borrowed(wire),
-        Some(attribute) => Cow::Owned(format!("{HEADER_PREFIX}{attribute}")),
-        None => Cow::Borrowed(wire),
+        Some(attribute) => match known_attribute_header(attribute) {
+            Some(known) => ByteString::from_static(known),
+            None => [HEADER_PREFIX, attribute].concat().into(),
+        },
+        None => wire.into(),
     }
 }
 

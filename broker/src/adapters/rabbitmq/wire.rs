@@ -11,6 +11,7 @@
 //! type of AMQP as its canonical text, tables and lists left out.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 use bytestring::ByteString;
@@ -38,7 +39,7 @@ const INLINE_NULL: u8 = 3;
 
 /// The properties of a record's message; its payload is the value, or nothing.
 pub(super) fn encode(record: &Record) -> BasicProperties {
-    let mut table = BTreeMap::new();
+    let mut plain = Vec::with_capacity(record.headers.len() + 1);
     let mut content_type = None;
     let mut places = Vec::with_capacity(record.headers.len());
     for (index, header) in record.headers.iter().enumerate() {
@@ -55,8 +56,8 @@ pub(super) fn encode(record: &Record) -> BasicProperties {
             Some(text) if header.name != CONTENT_TYPE && !repeats() => match wire_name(&header.name) {
                 Some(name) => {
                     let name = ShortString::from(name.into_owned());
-                    table.insert(name.clone(), AMQPValue::LongString(LongString::from(text)));
-                    Place::Header(name)
+                    plain.push((name, AMQPValue::LongString(LongString::from(text)), index));
+                    Place::Header
                 }
                 None => Place::Inline,
             },
@@ -64,7 +65,12 @@ pub(super) fn encode(record: &Record) -> BasicProperties {
         };
         places.push(place);
     }
-    let order: BTreeMap<&ShortString, u16> = (table.keys()).zip(0..).collect();
+    // The order of headers on the wire is that of their names.
+    plain.sort_unstable_by(|(left, ..), (right, ..)| left.cmp(right));
+    let mut order = vec![u16::MAX; places.len()];
+    for ((_, _, index), number) in plain.iter().zip(0..) {
+        order[*index] = number;
+    }
     let mut own = Vec::with_capacity(32 + 3 * places.len());
     own.put_u8(VERSION);
     own.put_u8(if record.key.is_some() { HAS_KEY } else { 0 } | if record.value.is_some() { HAS_VALUE } else { 0 });
@@ -72,12 +78,12 @@ pub(super) fn encode(record: &Record) -> BasicProperties {
     if let Some(key) = &record.key {
         put_bytes(&mut own, key);
     }
-    own.put_u16(table.len().min(usize::from(u16::MAX)) as u16);
-    for (place, header) in places.iter().zip(&record.headers) {
+    own.put_u16(plain.len().min(usize::from(u16::MAX)) as u16);
+    for ((place, header), number) in places.iter().zip(&record.headers).zip(order) {
         match place {
-            Place::Header(name) => {
+            Place::Header => {
                 own.put_u8(AS_HEADER);
-                own.put_u16(order.get(name).copied().unwrap_or(u16::MAX));
+                own.put_u16(number);
             }
             Place::ContentType => own.put_u8(AS_CONTENT_TYPE),
             Place::Inline => {
@@ -89,7 +95,9 @@ pub(super) fn encode(record: &Record) -> BasicProperties {
             }
         }
     }
-    table.insert(RECORD_HEADER.into(), AMQPValue::ByteArray(ByteArray::from(own)));
+    let own = (RECORD_HEADER.into(), AMQPValue::ByteArray(ByteArray::from(own)));
+    let plain = plain.into_iter().map(|(name, value, _)| (name, value));
+    let table: BTreeMap<_, _> = plain.chain([own]).collect();
     let seconds = u64::try_from(record.timestamp_ms / 1000).unwrap_or(0);
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -105,7 +113,7 @@ pub(super) fn encode(record: &Record) -> BasicProperties {
 }
 
 enum Place {
-    Header(ShortString),
+    Header,
     ContentType,
     Inline,
 }
@@ -159,7 +167,9 @@ fn decode_own(mut own: Bytes, properties: &BasicProperties, payload: &Bytes) -> 
     if own.remaining() < 2 || usize::from(own.get_u16()) != plain.len() {
         return None;
     }
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(plain.len() + 1);
+    // All values of the table together, so that a record has one allocation for them.
+    let mut values = Vec::with_capacity(plain.iter().map(|(_, value)| text_bytes(value)).sum());
     while own.has_remaining() {
         found.push(match own.get_u8() {
             AS_HEADER if own.remaining() >= 2 => {
@@ -167,29 +177,59 @@ fn decode_own(mut own: Bytes, properties: &BasicProperties, payload: &Bytes) -> 
                 let AMQPValue::LongString(value) = value else {
                     return None;
                 };
-                Header::new(record_name(name.as_str()).into_owned(), value.as_bytes().to_vec())
+                let start = values.len();
+                values.extend_from_slice(value.as_bytes());
+                (record_name(name.as_str()), Found::Together(start..values.len()))
             }
             AS_CONTENT_TYPE => {
                 let content_type = properties.content_type().as_ref()?;
-                Header::new(CONTENT_TYPE, content_type.as_str().as_bytes().to_vec())
+                let start = values.len();
+                values.extend_from_slice(content_type.as_str().as_bytes());
+                (
+                    ByteString::from_static(CONTENT_TYPE),
+                    Found::Together(start..values.len()),
+                )
             }
-            place @ (INLINE | INLINE_NULL) => Header {
-                name: ByteString::try_from(get_bytes(&mut own)?).ok()?,
-                value: if place == INLINE {
-                    Some(get_bytes(&mut own)?)
-                } else {
-                    None
-                },
-            },
+            place @ (INLINE | INLINE_NULL) => {
+                let name = ByteString::try_from(get_bytes(&mut own)?).ok()?;
+                let value = match place {
+                    INLINE => Some(get_bytes(&mut own)?),
+                    _ => None,
+                };
+                (name, Found::Own(value))
+            }
             _ => return None,
         });
     }
+    let values = Bytes::from(values);
+    let headers = found.into_iter().map(|(name, value)| Header {
+        name,
+        value: match value {
+            Found::Together(range) => Some(values.slice(range)),
+            Found::Own(value) => value,
+        },
+    });
     Some(Record {
         key,
-        headers: found,
+        headers: headers.collect(),
         value: (flags & HAS_VALUE != 0).then(|| payload.clone()),
         timestamp_ms,
     })
+}
+
+/// Where the value of a header is.
+enum Found {
+    /// In the buffer of all values of the table.
+    Together(Range<usize>),
+    /// In our header.
+    Own(Option<Bytes>),
+}
+
+fn text_bytes(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => text.as_bytes().len(),
+        _ => 0,
+    }
 }
 
 fn get_bytes(buffer: &mut Bytes) -> Option<Bytes> {
@@ -207,7 +247,7 @@ fn decode_foreign(properties: &BasicProperties, payload: Bytes, now_ms: i64) -> 
             && let Some(value) = canonical(value)
         {
             found.push(Header {
-                name: record_name(name.as_str()).into_owned().into(),
+                name: record_name(name.as_str()),
                 value,
             });
         }

@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use fred::interfaces::Resp3Frame as Frame;
 use fred::types::Value;
+use meridian_event::binding::known_header_name;
 use meridian_event::{Header, Record};
 
 use super::frame::{array, bytes};
@@ -31,25 +32,6 @@ const NULL_HEADER_PREFIX: &str = "null-header:";
 
 /// Fields of one entry at most; a command of Redis takes about a million arguments.
 pub(super) const MAX_HEADERS: usize = 10_000;
-
-/// Names that need no copy.
-const KNOWN_NAMES: &[&str] = &[
-    "ce_id",
-    "ce_source",
-    "ce_specversion",
-    "ce_type",
-    "ce_time",
-    "ce_subject",
-    "ce_dataschema",
-    "ce_partitionkey",
-    "ce_region",
-    "ce_originregion",
-    "ce_hops",
-    "ce_recordedtime",
-    "ce_traceparent",
-    "ce_tracestate",
-    "content-type",
-];
 
 /// The id of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,7 +162,7 @@ pub(super) fn decode(fields: &[Frame], read_ms: i64) -> Record {
 }
 
 fn header(name: &[u8], value: &[u8], copy: &mut impl FnMut(&[u8]) -> Bytes) -> Header {
-    if let Some(known) = KNOWN_NAMES.iter().find(|known| known.as_bytes() == name) {
+    if let Some(known) = known_header_name(name) {
         return Header {
             name: ByteString::from_static(known),
             value: Some(copy(value)),
