@@ -119,13 +119,18 @@ impl Requests {
         left.max(Duration::from_millis(1))
     }
 
-    /// A queue for one request, unless it is known that nobody would answer: a request that waits for a broker has
-    /// librdkafka connect to it again as soon as it failed, thousands of times a second (2.10.0:
-    /// `rd_kafka_broker_find_by_nodeid0` skips the backoff at each change of a broker's state).
-    pub(super) fn queue(&self) -> Result<EventQueue, NativeError> {
-        if self.cluster.health.is_away() {
-            return Err(NativeError::of(Code::AllBrokersDown));
+    /// Nothing is asked where it is known that nobody would answer: a request that waits has librdkafka look for a
+    /// broker without rest.
+    fn answerable(&self) -> Result<(), NativeError> {
+        match self.cluster.health.is_away() {
+            true => Err(NativeError::of(Code::AllBrokersDown)),
+            false => Ok(()),
         }
+    }
+
+    /// A queue for one request.
+    pub(super) fn queue(&self) -> Result<EventQueue, NativeError> {
+        self.answerable()?;
         EventQueue::own(&self.cluster.client).ok_or_else(|| NativeError::of(Code::Fail))
     }
 
@@ -341,6 +346,7 @@ impl Requests {
     /// no request. It is a consumer of the group, for a producer dies of the answer
     /// NOT_COORDINATOR (2.10.0: `rd_kafka_handle_OffsetFetch` takes its group for granted).
     pub(super) fn observer(&self, group: &GroupName) -> Result<EventQueue, NativeError> {
+        self.answerable()?;
         let properties = settings::group_observer(&self.cluster.config, group);
         let client = NativeClient::new(Role::Consumer, &properties, 0)?;
         EventQueue::own(&Arc::new(client)).ok_or_else(|| NativeError::of(Code::Fail))

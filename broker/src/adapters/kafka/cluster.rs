@@ -66,7 +66,7 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn open(config: KafkaConfig, clock: SharedClock) -> Result<Arc<Self>, NativeError> {
         let faults = EventKind::mask(&[EventKind::Fault]);
-        let client = NativeClient::new(Role::Producer, &settings::common(&config), faults)?;
+        let client = NativeClient::new(Role::Producer, &settings::questions(&config), faults)?;
         let client = Arc::new(client);
         let cluster = Arc::new(Self {
             config,

@@ -12,6 +12,9 @@ use crate::read::ReaderOptions;
 /// an added partition is seen.
 pub(super) const METADATA_REFRESH: Duration = Duration::from_secs(10);
 
+/// Between two connections of the client that asks questions to a broker that is gone, at most.
+const QUESTIONS_RECONNECT: Duration = Duration::from_millis(500);
+
 /// Bytes that a reader's client holds before the reader takes them, at most;
 /// librdkafka's default is 64 MB.
 const FETCH_QUEUE_KILOBYTES: usize = 4 * 1024;
@@ -123,6 +126,24 @@ pub(super) fn producer(config: &KafkaConfig) -> Properties {
     properties
 }
 
+/// What the client is told that asks the cluster questions.
+///
+/// It keeps a connection to every broker. One that connects when there is something to ask (the default) connects to a
+/// broker that is gone without any pause, thousands of times a second, as long as one request waits for it: each
+/// failure wakes the request, which asks for the connection anew, and that skips the backoff (2.10.0:
+/// `rd_kafka_broker_find_by_nodeid0` and `RD_KAFKA_OP_CONNECT`).
+pub(super) fn questions(config: &KafkaConfig) -> Properties {
+    let mut properties = common(config);
+    let set = &mut properties;
+    put(set, "enable.sparse.connections", false);
+    // It is the one that finds out that a cluster is back.
+    let own = ["reconnect.backoff.ms", "reconnect.backoff.max.ms"];
+    if !own.iter().any(|name| config.properties.contains_key(*name)) {
+        put(set, "reconnect.backoff.max.ms", QUESTIONS_RECONNECT.as_millis());
+    }
+    properties
+}
+
 /// What a client is told that asks after a group, and never joins it.
 pub(super) fn group_observer(config: &KafkaConfig, group: &GroupName) -> Properties {
     let mut properties = common(config);
@@ -192,6 +213,7 @@ mod tests {
         let mut config = KafkaConfig::new(vec!["127.0.0.1:1".to_owned()]);
         config.security.tls = Some(Default::default());
         let options = ReaderOptions::new(GroupName::new("group").unwrap(), vec![TopicName::new("topic").unwrap()]);
+        NativeClient::new(Role::Producer, &questions(&config), 0).unwrap();
         NativeClient::new(Role::Producer, &producer(&config), 0).unwrap();
         NativeClient::new(Role::Consumer, &group_observer(&config, &options.group), 0).unwrap();
         NativeClient::new(Role::Consumer, &record_observer(&config, &options.group), 0).unwrap();
