@@ -98,13 +98,18 @@ fuzz_target!(|input: Input| {
         ..Record::default()
     };
     check_provenance(&record);
+    let handed_on = Binding::unbind_encoded(&record);
     let event = match Binding::unbind(&record) {
         Ok(event) => event,
         Err(error) => {
             assert!(!error.to_string().is_empty());
+            assert_eq!(handed_on.unwrap_err().to_string(), error.to_string());
             return;
         }
     };
+    let handed_on = handed_on.expect("an event that can be read can be handed on");
+    assert_eq!(&handed_on.encoded, event.encoded());
+    assert_eq!(handed_on.expiry_time_ms, event.expiry_time_ms());
     let binding = if input.binding {
         Binding::KafkaBinary
     } else {
