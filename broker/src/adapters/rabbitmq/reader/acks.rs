@@ -3,7 +3,8 @@
 //! What holds: nothing is acknowledged twice, which would end the channel; a prefix
 //! is acknowledged at its last delivery that is not acknowledged yet, since the
 //! broker must know the one that it is told; a marker of a growth only when it has
-//! been reported.
+//! been reported. What is settled beyond the frontier is acknowledged one by one,
+//! which costs the broker more: so only when the frontier did not come to it soon.
 
 use std::collections::VecDeque;
 
@@ -19,10 +20,23 @@ pub(super) struct Marker {
     pub(super) parked: bool,
 }
 
+/// How far a plan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The prefix alone.
+    Prefix,
+    /// Also what was settled beyond the frontier at the last plan of this reach.
+    Aged,
+    /// Everything.
+    All,
+}
+
 /// What was acknowledged on one channel. Delivery tags begin at 1.
 #[derive(Debug)]
 pub(super) struct Acks {
     acknowledged: Frontier,
+    /// What was settled at the last plan that reached what had aged.
+    aged: Frontier,
     markers: VecDeque<Marker>,
 }
 
@@ -44,6 +58,7 @@ impl Acks {
     pub(super) fn new() -> Self {
         Self {
             acknowledged: Frontier::new(1),
+            aged: Frontier::new(1),
             markers: VecDeque::new(),
         }
     }
@@ -69,8 +84,8 @@ impl Acks {
         last_tag.saturating_sub(acknowledged).saturating_sub(markers as u64)
     }
 
-    /// What is settled and not acknowledged; it counts as acknowledged from now on.
-    pub(super) fn plan(&mut self, settled: &Frontier) -> AckPlan {
+    /// What is settled, not acknowledged, and within reach; it counts as acknowledged from now on.
+    pub(super) fn plan(&mut self, settled: &Frontier, reach: Reach) -> AckPlan {
         let mut plan = AckPlan::default();
         let held = self.markers.front().map_or(u64::MAX, |marker| marker.tag);
         let prefix_end = settled.next().min(held);
@@ -85,6 +100,9 @@ impl Acks {
             plan.up_to = (last >= self.acknowledged.next()).then_some(last);
             self.acknowledged.skip_to(prefix_end);
         }
+        if reach == Reach::Prefix {
+            return plan;
+        }
         let whole = if settled.next() > prefix_end {
             Some(prefix_end..settled.next())
         } else {
@@ -93,7 +111,8 @@ impl Acks {
         for range in whole.into_iter().chain(settled.ranges()) {
             for tag in range {
                 let is_marker = self.markers.iter().any(|marker| marker.tag == tag);
-                if !is_marker && !self.acknowledged.is_settled(tag) {
+                let is_within = reach == Reach::All || self.aged.is_settled(tag);
+                if is_within && !is_marker && !self.acknowledged.is_settled(tag) {
                     plan.singles.push(tag);
                 }
             }
@@ -101,6 +120,7 @@ impl Acks {
         for tag in &plan.singles {
             self.acknowledged.settle(*tag);
         }
+        self.aged.clone_from(settled);
         plan
     }
 }
@@ -158,34 +178,54 @@ mod tests {
             up_to: Some(2),
             singles: vec![4],
         };
-        assert_eq!(acks.plan(&settled), held);
+        assert_eq!(acks.plan(&settled, Reach::All), held);
         assert_eq!(acks.unsettled(5), 1);
         acks.reported();
         let all = AckPlan {
             up_to: Some(3),
             singles: vec![],
         };
-        assert_eq!(acks.plan(&settled), all);
-        assert!(acks.plan(&settled).is_empty());
+        assert_eq!(acks.plan(&settled, Reach::Prefix), all);
+        assert!(acks.plan(&settled, Reach::All).is_empty());
+    }
+
+    #[test]
+    fn what_the_frontier_reaches_soon_is_not_acknowledged_one_by_one() {
+        let mut acks = Acks::new();
+        let mut settled = Frontier::new(1);
+        settled.settle_range(2..5);
+        assert!(acks.plan(&settled, Reach::Prefix).is_empty());
+        assert!(acks.plan(&settled, Reach::Aged).is_empty());
+        settled.settle(6);
+        let aged = acks.plan(&settled, Reach::Aged);
+        assert_eq!((aged.up_to, &aged.singles[..]), (None, &[2, 3, 4][..]));
+        settled.settle(1);
+        settled.settle(5);
+        let all = acks.plan(&settled, Reach::Aged);
+        assert_eq!((all.up_to, &all.singles[..]), (Some(6), &[][..]));
+    }
+
+    fn reach() -> impl Strategy<Value = Reach> {
+        prop_oneof![Just(Reach::Prefix), Just(Reach::Aged), Just(Reach::All)]
     }
 
     proptest! {
         #[test]
         fn everything_settled_is_acknowledged_once(
             order in Just((1..60_u64).collect::<Vec<_>>()).prop_shuffle(),
-            flushes in prop::collection::vec(any::<bool>(), 60),
+            flushes in prop::collection::vec(prop::option::of(reach()), 60),
         ) {
             let mut channel = Channel((1..60).collect());
             let (mut acks, mut settled) = (Acks::new(), Frontier::new(1));
             for (tag, flush) in order.into_iter().zip(flushes) {
                 settled.settle(tag);
-                if flush {
-                    channel.take(&acks.plan(&settled));
+                if let Some(reach) = flush {
+                    channel.take(&acks.plan(&settled, reach));
                     let unsettled = channel.0.len() as u64;
                     prop_assert_eq!(acks.unsettled(59), unsettled);
                 }
             }
-            channel.take(&acks.plan(&settled));
+            channel.take(&acks.plan(&settled, Reach::All));
             prop_assert!(channel.0.is_empty());
         }
     }

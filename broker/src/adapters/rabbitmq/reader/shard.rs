@@ -19,7 +19,7 @@ use lapin::{Channel, Consumer};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
-use super::acks::{AckPlan, Marker};
+use super::acks::{AckPlan, Marker, Reach};
 use super::shared::{Item, Shared};
 use crate::adapters::rabbitmq::catalog::Change;
 use crate::adapters::rabbitmq::core::Core;
@@ -183,12 +183,8 @@ impl Shard {
 
     /// Returns when told to leave.
     async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>, flush: &Notify) -> Result<Reply, Fault> {
-        let interval = self
-            .context
-            .shared
-            .options
-            .commit_interval
-            .max(Duration::from_millis(1));
+        // What is settled out of order is written at the second look, and has to be within the interval.
+        let interval = (self.context.shared.options.commit_interval / 2).max(Duration::from_millis(1));
         let mut regularly = tokio::time::interval_at(Instant::now() + interval, interval);
         regularly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = tokio::time::interval_at(Instant::now() + PARKED_GRACE, PARKED_LOOK);
@@ -197,7 +193,7 @@ impl Shard {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Flush(reply)) => {
-                        let flushed = self.flush(true).await;
+                        let flushed = self.flush(Reach::All).await;
                         let _ = reply.send(flushed.clone());
                         flushed?;
                     }
@@ -209,8 +205,8 @@ impl Shard {
                 },
                 delivery = next_of(&mut self.parked), if self.parked.is_some() => self.take(delivery, true)?,
                 delivery = next_of(&mut self.own), if self.own.is_some() => self.take(delivery, false)?,
-                () = flush.notified() => self.flush(false).await?,
-                _ = regularly.tick() => self.flush(true).await?,
+                () = flush.notified() => self.flush(Reach::Prefix).await?,
+                _ = regularly.tick() => self.flush(Reach::Aged).await?,
                 _ = look.tick(), if self.own.is_none() => self.look_at_parked().await?,
             }
         }
@@ -271,18 +267,18 @@ impl Shard {
         Ok(())
     }
 
-    /// Acknowledges what is settled; with `confirm` the queue is asked, so that it
-    /// surely has what was written.
-    async fn flush(&mut self, confirm: bool) -> Result<(), Fault> {
+    /// Acknowledges what is settled. But for the prefix alone the queue is asked then,
+    /// so that it surely has what was written.
+    async fn flush(&mut self, reach: Reach) -> Result<(), Fault> {
         while let Some(marker) = self.context.shared.due_marker(&self.context.partition) {
             if self.report(&marker).await.is_err() {
                 break; // it stays, and is reported later
             }
             self.context.shared.marker_reported(&self.context.partition);
         }
-        let plan = self.context.shared.plan_acks(&self.context.partition);
+        let plan = self.context.shared.plan_acks(&self.context.partition, reach);
         self.write(plan).await?;
-        if confirm && self.unconfirmed {
+        if reach != Reach::Prefix && self.unconfirmed {
             topology::count(&self.channel, self.confirming_queue()).await?;
             self.unconfirmed = false;
         }

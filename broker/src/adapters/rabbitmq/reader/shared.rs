@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use meridian_event::Record;
 use tokio::sync::Notify;
 
-use super::acks::{AckPlan, Acks, Marker};
+use super::acks::{AckPlan, Acks, Marker, Reach};
 use crate::adapters::rabbitmq::fault::Fault;
 use crate::error::{ReadError, ReadErrorKind, SettleError};
 use crate::frontier::Frontier;
@@ -163,7 +163,7 @@ impl Shared {
         inner
             .events
             .push_back(Event::Tell(ReadEvent::Revoked(vec![partition.clone()])));
-        let plan = shard.acks.plan(&frontier);
+        let plan = shard.acks.plan(&frontier, Reach::All);
         drop(inner);
         self.woken.notify_one();
         Some(plan)
@@ -177,7 +177,7 @@ impl Shared {
         if inner.shards.get(partition).is_some_and(is_current) {
             let shard = inner.shards.remove(partition);
             let frontier = inner.ledger.frontier(partition).cloned().unwrap_or_default();
-            inner.lost_settlements |= shard.is_some_and(|mut shard| !shard.acks.plan(&frontier).is_empty());
+            inner.lost_settlements |= shard.is_some_and(|mut shard| !shard.acks.plan(&frontier, Reach::All).is_empty());
             inner.events.push_back(Event::Lost(partition.clone(), generation));
         }
         drop(inner);
@@ -211,14 +211,14 @@ impl Shared {
     }
 
     /// What is to be acknowledged now.
-    pub(super) fn plan_acks(&self, partition: &TopicPartition) -> AckPlan {
+    pub(super) fn plan_acks(&self, partition: &TopicPartition, reach: Reach) -> AckPlan {
         let mut inner = self.inner();
         let Inner { ledger, shards, .. } = &mut *inner;
         let (Some(shard), Some(frontier)) = (shards.get_mut(partition), ledger.frontier(partition)) else {
             return AckPlan::default();
         };
         shard.settled_since_flush = 0;
-        shard.acks.plan(frontier)
+        shard.acks.plan(frontier, reach)
     }
 
     /// The marker whose predecessors are all settled.
