@@ -204,7 +204,8 @@ async fn publish(
             next += 1;
         }
         let Some(confirmation) = in_flight.next().await else {
-            return Ok(());
+            // A channel that only ends by itself makes an orderly end of the connection fail.
+            return channel.close(200, "done".into()).await.during("leaving RabbitMQ");
         };
         if !confirmation.during("publishing to RabbitMQ")?.is_ack() {
             return Err(Failure::new("publishing to RabbitMQ", "a message was not confirmed"));
